@@ -107,18 +107,23 @@ type Terms struct {
 }
 
 // An Agreement is the contract for one session. The server seals it, the
-// client countersigns, XenoCorp authorises.
+// client countersigns, XenoCorp authorises. An agreement with the same ID and
+// the next Revision amends it (extends: Cap and Expires may grow, nothing else
+// changes); XenoCorp then raises the hold of the session to the new Cap and
+// takes the new Expires, and receipts link to the newest revision.
 type Agreement struct {
-	Network string     `cbor:"network"`
-	ID      ID         `cbor:"id"` // the session's, chosen by the client
-	Client  dht.PeerID `cbor:"client"`
-	Server  dht.PeerID `cbor:"server"`
-	Order   Link       `cbor:"order"`
-	Terms   Terms      `cbor:"terms"`
-	Rates   Rates      `cbor:"rates"`
-	Cap     Amount     `cbor:"cap"` // most the session can cost
-	Issued  int64      `cbor:"issued"`
-	Expires int64      `cbor:"expires"` // when the session ends at the latest
+	Network  string     `cbor:"network"`
+	ID       ID         `cbor:"id"` // the session's, chosen by the client
+	Client   dht.PeerID `cbor:"client"`
+	Server   dht.PeerID `cbor:"server"`
+	Order    Link       `cbor:"order"`
+	Revision uint32     `cbor:"revision"` // 0, and one more for every amendment
+	Prev     Link       `cbor:"prev"`     // the agreement that this one amends; null at revision 0
+	Terms    Terms      `cbor:"terms"`
+	Rates    Rates      `cbor:"rates"`
+	Cap      Amount     `cbor:"cap"` // most the session can cost
+	Issued   int64      `cbor:"issued"`
+	Expires  int64      `cbor:"expires"` // when the session ends at the latest
 }
 
 // An Authorization is XenoCorp's word that Cap is held for the agreement.
