@@ -1,0 +1,81 @@
+package api
+
+import (
+	"github.com/xenoserver/xeno/dht"
+)
+
+// SearchRequest asks for servers.
+type SearchRequest struct {
+	// Query is a CEL expression over the dimensions of an ad; empty: all.
+	Query string `json:"query"`
+	// Order is the expression to sort by, ascending, or descending with a
+	// leading minus; empty: price.
+	Order string `json:"order,omitempty"`
+	// Limit is the most results wanted; 0: 10.
+	Limit int `json:"limit,omitempty"`
+	// Explain asks which condition excluded which server.
+	Explain bool `json:"explain,omitempty"`
+}
+
+// SearchAnswer is the outcome of a query.
+type SearchAnswer struct {
+	// Results are the servers that fit, best first, each verified with the
+	// server itself.
+	Results []Result `json:"results"`
+	// Complete tells that no server that fits is missing but for the limit.
+	Complete bool `json:"complete"`
+	// Estimated is how many servers are thought to match.
+	Estimated int `json:"estimated"`
+	// Requests is how many messages the query cost.
+	Requests int `json:"requests"`
+	// Millis is how long it took.
+	Millis float64 `json:"ms"`
+	// Conditions count exclusions, the strictest first; with Explain.
+	Conditions []Condition `json:"conditions,omitempty"`
+	// Excluded are servers that were seen and do not fit; with Explain.
+	Excluded []Exclusion `json:"excluded,omitempty"`
+}
+
+// A Result is one server, as its current ad describes it.
+type Result struct {
+	// Server is its identity.
+	Server dht.PeerID `json:"server"`
+	// Name is its label.
+	Name string `json:"name"`
+	// Owner is the registered subject behind it.
+	Owner string `json:"owner,omitempty"`
+	// Country is the ISO code of where it stands.
+	Country string `json:"country,omitempty"`
+	// Place is the town or site.
+	Place string `json:"place,omitempty"`
+	// Environments are the kinds it runs.
+	Environments []string `json:"environments"`
+	// Free is what it could lease when it was asked.
+	Free Capacity `json:"free"`
+	// Rates are its prices.
+	Rates Rates `json:"rates"`
+	// RTTMillis is the round-trip time to it; 0: unknown.
+	RTTMillis float64 `json:"rtt_ms"`
+	// Ad is every dimension of the ad by name.
+	Ad map[string]any `json:"ad,omitempty"`
+}
+
+// A Condition is one part of the query and how much it excluded.
+type Condition struct {
+	// Text is the condition as the query has it.
+	Text string `json:"text"`
+	// Excluded is how many servers that were seen fail it.
+	Excluded int `json:"excluded"`
+}
+
+// An Exclusion says why a server is not among the results.
+type Exclusion struct {
+	// Server is its identity.
+	Server dht.PeerID `json:"server"`
+	// Name is its label.
+	Name string `json:"name"`
+	// Condition is the first part of the query that it fails.
+	Condition string `json:"condition"`
+	// Reason is that in words, with the server's value.
+	Reason string `json:"reason"`
+}
