@@ -21,7 +21,9 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Hello is what each side of a new connection says first, on /xeno/hello/1.
+// Hello is what the dialer of a connection says first, on /xeno/hello/1. It
+// is answered by a HelloReply with the answerer's own Hello and verdict, and
+// that by a HelloReply with the dialer's verdict alone.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`                          // name of the network
@@ -151,6 +153,243 @@ func (x *HelloReply) GetRefused() string {
 	return ""
 }
 
+// OverlayCoordinate is a Vivaldi coordinate, in seconds.
+type OverlayCoordinate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vec           []float64              `protobuf:"fixed64,1,rep,packed,name=vec,proto3" json:"vec,omitempty"` // 8 numbers
+	Error         float64                `protobuf:"fixed64,2,opt,name=error,proto3" json:"error,omitempty"`    // without unit
+	Adjustment    float64                `protobuf:"fixed64,3,opt,name=adjustment,proto3" json:"adjustment,omitempty"`
+	Height        float64                `protobuf:"fixed64,4,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverlayCoordinate) Reset() {
+	*x = OverlayCoordinate{}
+	mi := &file_overlay_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverlayCoordinate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverlayCoordinate) ProtoMessage() {}
+
+func (x *OverlayCoordinate) ProtoReflect() protoreflect.Message {
+	mi := &file_overlay_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverlayCoordinate.ProtoReflect.Descriptor instead.
+func (*OverlayCoordinate) Descriptor() ([]byte, []int) {
+	return file_overlay_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OverlayCoordinate) GetVec() []float64 {
+	if x != nil {
+		return x.Vec
+	}
+	return nil
+}
+
+func (x *OverlayCoordinate) GetError() float64 {
+	if x != nil {
+		return x.Error
+	}
+	return 0
+}
+
+func (x *OverlayCoordinate) GetAdjustment() float64 {
+	if x != nil {
+		return x.Adjustment
+	}
+	return 0
+}
+
+func (x *OverlayCoordinate) GetHeight() float64 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+// OverlayContact says where a participant can be reached.
+type OverlayContact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	PeerId        []byte                 `protobuf:"bytes,1,opt,name=peer_id,json=peerId,proto3" json:"peer_id,omitempty"` // binary libp2p peer ID
+	Addrs         [][]byte               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"`                 // binary multiaddrs
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverlayContact) Reset() {
+	*x = OverlayContact{}
+	mi := &file_overlay_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverlayContact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverlayContact) ProtoMessage() {}
+
+func (x *OverlayContact) ProtoReflect() protoreflect.Message {
+	mi := &file_overlay_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverlayContact.ProtoReflect.Descriptor instead.
+func (*OverlayContact) Descriptor() ([]byte, []int) {
+	return file_overlay_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *OverlayContact) GetPeerId() []byte {
+	if x != nil {
+		return x.PeerId
+	}
+	return nil
+}
+
+func (x *OverlayContact) GetAddrs() [][]byte {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+// OverlayRequest asks for the contacts nearest to a position, on
+// /xeno/overlay/1. Without a position it is a ping.
+type OverlayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        []byte                 `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`         // 32 bytes, or empty
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`          // how many contacts, at most 20
+	Coordinate    *OverlayCoordinate     `protobuf:"bytes,3,opt,name=coordinate,proto3" json:"coordinate,omitempty"` // the asker's own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverlayRequest) Reset() {
+	*x = OverlayRequest{}
+	mi := &file_overlay_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverlayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverlayRequest) ProtoMessage() {}
+
+func (x *OverlayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_overlay_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverlayRequest.ProtoReflect.Descriptor instead.
+func (*OverlayRequest) Descriptor() ([]byte, []int) {
+	return file_overlay_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OverlayRequest) GetTarget() []byte {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *OverlayRequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *OverlayRequest) GetCoordinate() *OverlayCoordinate {
+	if x != nil {
+		return x.Coordinate
+	}
+	return nil
+}
+
+// OverlayReply answers an OverlayRequest.
+type OverlayReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contacts      []*OverlayContact      `protobuf:"bytes,1,rep,name=contacts,proto3" json:"contacts,omitempty"`     // without the asker and the answerer
+	Coordinate    *OverlayCoordinate     `protobuf:"bytes,2,opt,name=coordinate,proto3" json:"coordinate,omitempty"` // the answerer's own
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OverlayReply) Reset() {
+	*x = OverlayReply{}
+	mi := &file_overlay_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OverlayReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OverlayReply) ProtoMessage() {}
+
+func (x *OverlayReply) ProtoReflect() protoreflect.Message {
+	mi := &file_overlay_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OverlayReply.ProtoReflect.Descriptor instead.
+func (*OverlayReply) Descriptor() ([]byte, []int) {
+	return file_overlay_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *OverlayReply) GetContacts() []*OverlayContact {
+	if x != nil {
+		return x.Contacts
+	}
+	return nil
+}
+
+func (x *OverlayReply) GetCoordinate() *OverlayCoordinate {
+	if x != nil {
+		return x.Coordinate
+	}
+	return nil
+}
+
 var File_overlay_proto protoreflect.FileDescriptor
 
 const file_overlay_proto_rawDesc = "" +
@@ -168,7 +407,28 @@ const file_overlay_proto_rawDesc = "" +
 	"\n" +
 	"HelloReply\x12,\n" +
 	"\x05hello\x18\x01 \x01(\v2\x16.xeno.overlay.v1.HelloR\x05hello\x12\x18\n" +
-	"\arefused\x18\x02 \x01(\tR\arefusedB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
+	"\arefused\x18\x02 \x01(\tR\arefused\"s\n" +
+	"\x11OverlayCoordinate\x12\x10\n" +
+	"\x03vec\x18\x01 \x03(\x01R\x03vec\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\x01R\x05error\x12\x1e\n" +
+	"\n" +
+	"adjustment\x18\x03 \x01(\x01R\n" +
+	"adjustment\x12\x16\n" +
+	"\x06height\x18\x04 \x01(\x01R\x06height\"?\n" +
+	"\x0eOverlayContact\x12\x17\n" +
+	"\apeer_id\x18\x01 \x01(\fR\x06peerId\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\fR\x05addrs\"\x82\x01\n" +
+	"\x0eOverlayRequest\x12\x16\n" +
+	"\x06target\x18\x01 \x01(\fR\x06target\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12B\n" +
+	"\n" +
+	"coordinate\x18\x03 \x01(\v2\".xeno.overlay.v1.OverlayCoordinateR\n" +
+	"coordinate\"\x8f\x01\n" +
+	"\fOverlayReply\x12;\n" +
+	"\bcontacts\x18\x01 \x03(\v2\x1f.xeno.overlay.v1.OverlayContactR\bcontacts\x12B\n" +
+	"\n" +
+	"coordinate\x18\x02 \x01(\v2\".xeno.overlay.v1.OverlayCoordinateR\n" +
+	"coordinateB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
 
 var (
 	file_overlay_proto_rawDescOnce sync.Once
@@ -182,18 +442,25 @@ func file_overlay_proto_rawDescGZIP() []byte {
 	return file_overlay_proto_rawDescData
 }
 
-var file_overlay_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_overlay_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_overlay_proto_goTypes = []any{
-	(*Hello)(nil),      // 0: xeno.overlay.v1.Hello
-	(*HelloReply)(nil), // 1: xeno.overlay.v1.HelloReply
+	(*Hello)(nil),             // 0: xeno.overlay.v1.Hello
+	(*HelloReply)(nil),        // 1: xeno.overlay.v1.HelloReply
+	(*OverlayCoordinate)(nil), // 2: xeno.overlay.v1.OverlayCoordinate
+	(*OverlayContact)(nil),    // 3: xeno.overlay.v1.OverlayContact
+	(*OverlayRequest)(nil),    // 4: xeno.overlay.v1.OverlayRequest
+	(*OverlayReply)(nil),      // 5: xeno.overlay.v1.OverlayReply
 }
 var file_overlay_proto_depIdxs = []int32{
 	0, // 0: xeno.overlay.v1.HelloReply.hello:type_name -> xeno.overlay.v1.Hello
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: xeno.overlay.v1.OverlayRequest.coordinate:type_name -> xeno.overlay.v1.OverlayCoordinate
+	3, // 2: xeno.overlay.v1.OverlayReply.contacts:type_name -> xeno.overlay.v1.OverlayContact
+	2, // 3: xeno.overlay.v1.OverlayReply.coordinate:type_name -> xeno.overlay.v1.OverlayCoordinate
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_overlay_proto_init() }
@@ -207,7 +474,7 @@ func file_overlay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_overlay_proto_rawDesc), len(file_overlay_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
