@@ -1,0 +1,264 @@
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a keeper is told by signals: to ask the child to end, and to end it.
+const (
+	askSignal  = unix.SIGTERM
+	killSignal = unix.SIGUSR1
+)
+
+// MaybeRun does not return in a keeper, and does nothing in any other process.
+// It is called before anything else in main, and in TestMain.
+func MaybeRun() {
+	if os.Args[0] != keeperArg {
+		return
+	}
+	if err := keep(); err != nil {
+		fmt.Fprintln(os.Stderr, keeperArg+":", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// keep is the life of a keeper.
+func keep() error {
+	// The child dies with the thread that started it (parent death signal):
+	// that must be this one, which lives as long as the process.
+	runtime.LockOSThread()
+	unix.Umask(0o077)
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, askSignal, killSignal)
+	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
+	for fd := configFD; fd <= lockFD; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	answer := os.NewFile(replyFD, "reply")
+	k, err := launch()
+	r := reply{}
+	if err != nil {
+		r.Err = err.Error()
+	}
+	// When the daemon is dead nobody reads this; the record says it all.
+	_ = json.NewEncoder(answer).Encode(r)
+	answer.Close()
+	if err != nil {
+		return err
+	}
+	return k.watch(signals)
+}
+
+// A keeper looks after one started child.
+type keeper struct {
+	job    job
+	cmd    *exec.Cmd
+	copied sync.WaitGroup
+	pipes  []*os.File
+}
+
+// launch reads the job, starts the child and writes the record.
+func launch() (*keeper, error) {
+	var j job
+	config := os.NewFile(configFD, "config")
+	if err := json.NewDecoder(io.LimitReader(config, maxConfigBytes)).Decode(&j); err != nil {
+		return nil, fmt.Errorf("read the job: %w", err)
+	}
+	config.Close()
+	k := &keeper{job: j}
+	if err := k.start(); err != nil {
+		k.drain()
+		return nil, err
+	}
+	if err := k.record(); err != nil {
+		k.end()
+		return nil, fmt.Errorf("write the record: %w", err)
+	}
+	return k, nil
+}
+
+func (k *keeper) start() error {
+	// Inherited by the child: nothing it runs gains privileges.
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("no_new_privs: %w", err)
+	}
+	// What the child leaves behind becomes ours, and is ended with it.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("subreaper: %w", err)
+	}
+	attr := &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}
+	if c := k.job.Credential; c != nil {
+		attr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.GID}
+	}
+	k.cmd = &exec.Cmd{
+		Path: k.job.Path, Args: append([]string{k.job.Name}, k.job.Args...),
+		Env: k.job.Env, Dir: k.job.WorkDir, SysProcAttr: attr,
+	}
+	if k.cmd.Env == nil {
+		k.cmd.Env = []string{}
+	}
+	if k.job.Stdin != "" {
+		in, err := os.Open(k.job.Stdin)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		k.cmd.Stdin = in
+	}
+	for i := range k.job.Files {
+		f := os.NewFile(uintptr(filesFD+i), "file"+strconv.Itoa(i))
+		unix.CloseOnExec(filesFD + i)
+		defer f.Close()
+		k.cmd.ExtraFiles = append(k.cmd.ExtraFiles, f)
+	}
+	out, err := k.copyTo(stdoutName)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	errs, err := k.copyTo(stderrName)
+	if err != nil {
+		return err
+	}
+	defer errs.Close()
+	k.cmd.Stdout, k.cmd.Stderr = out, errs
+
+	leave, err := enter(k.job.Cgroup, attr)
+	if err != nil {
+		return err
+	}
+	err = k.cmd.Start()
+	err = errors.Join(err, leave())
+	if k.cmd.Process != nil {
+		err = errors.Join(err, k.limit())
+		if err != nil {
+			k.end()
+		}
+	}
+	return err
+}
+
+// copyTo returns the write end of a pipe that is copied to a bounded file.
+func (k *keeper) copyTo(name string) (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	k.pipes = append(k.pipes, r)
+	k.copied.Go(func() {
+		to := newCapped(filepath.Join(k.job.Dir, name), k.job.LogBytes)
+		defer to.Close()
+		_, _ = io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{r}, make([]byte, 32<<10))
+	})
+	return w, nil
+}
+
+// limit sets the child's resource limits.
+func (k *keeper) limit() error {
+	for _, l := range k.job.Limits {
+		value := unix.Rlimit{Cur: l.Value, Max: l.Value}
+		if err := unix.Prlimit(k.cmd.Process.Pid, l.Resource, &value, nil); err != nil {
+			return fmt.Errorf("limit %d to %d: %w", l.Resource, l.Value, err)
+		}
+	}
+	return nil
+}
+
+func (k *keeper) record() error {
+	boot, err := bootID()
+	if err != nil {
+		return err
+	}
+	self, err := identify(os.Getpid())
+	if err != nil {
+		return err
+	}
+	// Not reaped before we wait for it, so the number is still the child's.
+	child, err := identify(k.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	return writeDurably(k.job.Dir, recordName, record{
+		Version: formatVersion, Boot: boot, Keeper: self, Child: child,
+		Started: time.Now().UTC(), Cgroup: k.job.Cgroup,
+	})
+}
+
+// watch waits for the child's end and writes it down.
+func (k *keeper) watch(signals <-chan os.Signal) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	group := -k.cmd.Process.Pid // setsid made it the leader of its group
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case s := <-signals:
+				if s == killSignal {
+					_ = unix.Kill(group, unix.SIGKILL)
+					continue
+				}
+				_ = unix.Kill(group, unix.SIGTERM)
+				_ = unix.Kill(group, unix.SIGCONT)
+			}
+		}
+	})
+	// WNOWAIT leaves a zombie: until it is reaped its number is not reused,
+	// and its clock can be read.
+	for {
+		err := unix.Waitid(unix.P_PID, k.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	clock, _ := cpuTime(k.cmd.Process.Pid) // rusage follows
+	e := exit{Version: formatVersion, CPU: int64(clock), Ended: time.Now().UTC()}
+	cancel()
+	wg.Wait()
+	k.end()
+	state := k.cmd.ProcessState
+	e.Code = state.ExitCode()
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		e.Signal = int(status.Signal())
+	}
+	if usage, ok := state.SysUsage().(*syscall.Rusage); ok {
+		e.CPU = max(e.CPU, int64(state.UserTime()+state.SystemTime()))
+		e.MaxBytes = uint64(usage.Maxrss) << 10
+	}
+	return writeDurably(k.job.Dir, exitName, e)
+}
+
+// end kills whatever of the child runs and takes its status.
+func (k *keeper) end() {
+	_ = unix.Kill(-k.cmd.Process.Pid, unix.SIGKILL)
+	_ = k.cmd.Process.Kill()
+	_ = k.cmd.Wait()
+	killDescendants()
+	killCgroup(k.job.Cgroup)
+	k.drain()
+}
+
+// drain ends the copying of output.
+func (k *keeper) drain() {
+	for _, r := range k.pipes {
+		_ = r.SetReadDeadline(time.Now().Add(drainTimeout))
+	}
+	k.copied.Wait()
+}
