@@ -1,0 +1,129 @@
+package api
+
+import (
+	"strings"
+	"unicode"
+
+	"github.com/xenoserver/xeno/ledger"
+)
+
+// A checker is a request that can tell what is wrong with it, before any
+// backend sees it.
+type checker interface {
+	check() error
+}
+
+func bad(field, format string, args ...any) error {
+	return Errorf(CodeBadRequest, field+": "+format, args...)
+}
+
+func (r RegisterRequest) check() error {
+	if strings.TrimSpace(r.Code) == "" || len(r.Code) > maxNameBytes {
+		return Errorf(CodeBadRequest, "code: not an invitation code").WithHint("ask the operator of the network's XenoCorp for one")
+	}
+	return checkName("name", r.Name)
+}
+
+func (r OrderRequest) check() error {
+	if err := checkPositive("amount", r.Amount); err != nil {
+		return err
+	}
+	if r.TTLSeconds < 0 || r.TTLSeconds > maxTTLSeconds {
+		return bad("ttl_seconds", "must be 0 to %d", maxTTLSeconds)
+	}
+	if r.MaxCap < 0 || r.MaxCap > r.Amount {
+		return bad("max_cap", "must be between 0 and the amount")
+	}
+	if len(r.Servers) > maxOrderServers {
+		return bad("servers", "at most %d", maxOrderServers)
+	}
+	return nil
+}
+
+func (r SearchRequest) check() error {
+	if len(r.Query) > maxQueryBytes || len(r.Order) > maxQueryBytes {
+		return Errorf(CodeQuery, "query: more than %d bytes", maxQueryBytes)
+	}
+	if r.Limit < 0 || r.Limit > maxResults {
+		return bad("limit", "must be 0 to %d", maxResults)
+	}
+	return nil
+}
+
+func (r RunRequest) check() error {
+	if r.Terms.Environment == "" {
+		return Errorf(CodeBadRequest, "terms.environment: missing").WithHint("say wasi or linux")
+	}
+	if r.Cap < 0 || r.Cap > ledger.MaxAmount {
+		return bad("cap", "out of range")
+	}
+	if r.DurationSeconds < 0 || r.DurationSeconds > maxTTLSeconds {
+		return bad("duration_seconds", "must be 0 to %d", maxTTLSeconds)
+	}
+	if r.Terms.CPUs < 0 || r.Terms.CPUShare < 0 {
+		return bad("terms", "cpus and cpu_share must not be negative")
+	}
+	return SearchRequest{Query: r.Query, Order: r.OrderBy}.check()
+}
+
+func (r ExtendRequest) check() error {
+	if r.Seconds <= 0 || r.Seconds > maxTTLSeconds {
+		return bad("seconds", "must be 1 to %d", maxTTLSeconds)
+	}
+	if r.Cap < 0 || r.Cap > ledger.MaxAmount {
+		return bad("cap", "out of range")
+	}
+	return nil
+}
+
+func (r InviteRequest) check() error {
+	if strings.TrimSpace(r.Subject) == "" {
+		return bad("subject", "missing; name the entity that was identified")
+	}
+	if r.TTLSeconds < 0 || r.TTLSeconds > maxTTLSeconds {
+		return bad("ttl_seconds", "must be 0 to %d", maxTTLSeconds)
+	}
+	for _, role := range r.Roles {
+		switch role {
+		case ledger.RoleParticipant, ledger.RoleClient, ledger.RoleServer, ledger.RoleOperator:
+		default:
+			return bad("roles", "unknown role %.20q; there are participant, client, server, operator", role)
+		}
+	}
+	return checkName("subject", r.Subject)
+}
+
+func (r DepositRequest) check() error {
+	if r.Peer.IsZero() {
+		return bad("peer", "missing")
+	}
+	if err := checkName("note", r.Note); err != nil {
+		return err
+	}
+	return checkPositive("amount", r.Amount)
+}
+
+func (r RevokeRequest) check() error {
+	if r.Peer.IsZero() {
+		return bad("peer", "missing")
+	}
+	return checkName("reason", r.Reason)
+}
+
+func checkPositive(field string, a ledger.Amount) error {
+	if a <= 0 || a > ledger.MaxAmount {
+		return bad(field, "must be more than zero and at most %s", ledger.MaxAmount)
+	}
+	return nil
+}
+
+// checkName bounds a label and keeps control characters out of terminals.
+func checkName(field, s string) error {
+	if len(s) > maxNameBytes {
+		return bad(field, "more than %d bytes", maxNameBytes)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return bad(field, "control characters are not allowed")
+	}
+	return nil
+}
