@@ -1,0 +1,50 @@
+package search
+
+import "time"
+
+// Limits of what a stranger may make us hold, decode or evaluate.
+const (
+	// MaxAd bounds the payload of an ad in bytes: forty attributes, eight
+	// addresses and a credential stay below a quarter of it.
+	MaxAd = 8 << 10
+	// MaxAdEnvelope bounds the signed ad: payload, kind and signature.
+	MaxAdEnvelope = MaxAd + 512
+	// MaxAdLife bounds how far ahead an ad may expire, and so how long a
+	// replayed one can mislead.
+	MaxAdLife = time.Hour
+	// MaxClockSkew is how far ahead an ad may have been issued.
+	MaxClockSkew = 2 * time.Minute
+	// maxAttributes bounds the attributes of an ad.
+	maxAttributes = 64
+	// maxAddrs bounds the addresses of an ad: a host has a handful for each
+	// transport and address family.
+	maxAddrs = 16
+	// maxAddr bounds one address in bytes; relayed multiaddrs are about 200.
+	maxAddr = 512
+	// maxText bounds one text, version or member of a set in bytes.
+	maxText = 256
+	// maxSet bounds the members of a set.
+	maxSet = 64
+
+	// MaxPredicate bounds an encoded predicate in bytes.
+	MaxPredicate = 8 << 10
+	// maxDepth bounds the nesting of a predicate; the codec's own limit on
+	// nested arrays lies a little above it.
+	maxDepth = 10
+	// maxNodes bounds the nodes of a predicate, and so the time one ad costs.
+	maxNodes = 256
+	// maxList bounds the values of one In.
+	maxList = 128
+	// maxTargets bounds the coordinates of one RTT.
+	maxTargets = 8
+
+	// MaxLimit bounds how many results a query may ask for.
+	MaxLimit = 10_000
+
+	// maxDimensions bounds a schema: one byte counts them on the wire.
+	maxDimensions = 128
+	// maxName bounds the name of a dimension in bytes.
+	maxName = 40
+	// maxTreeDims bounds the dimensions that a tree interleaves.
+	maxTreeDims = 3
+)
