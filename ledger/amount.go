@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"strconv"
 	"strings"
 )
@@ -57,17 +56,4 @@ func (a Amount) String() string {
 		frac += "0"
 	}
 	return fmt.Sprintf("%s%d.%s", sign, u/uint64(Unit), frac)
-}
-
-// mulDiv returns a*b/c rounded down, saturating at MaxAmount.
-func mulDiv(a Amount, b, c uint64) Amount {
-	if a <= 0 || b == 0 {
-		return 0
-	}
-	hi, lo := bits.Mul64(uint64(a), b)
-	if hi >= c {
-		return MaxAmount
-	}
-	q, _ := bits.Div64(hi, lo, c)
-	return Amount(min(q, uint64(MaxAmount)))
 }

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -20,8 +19,6 @@ func LinkTo(e *Envelope) Link { return Link{e.CID()} }
 
 const tagLink = 42
 
-var errNotDeterministic = errors.New("not deterministic DAG-CBOR")
-
 // encMode writes DAG-CBOR: map keys by length and then bytes, shortest
 // integers, 64-bit floats, no NaN or infinity, no indefinite lengths.
 var encMode = must(cbor.EncOptions{
@@ -34,13 +31,14 @@ var encMode = must(cbor.EncOptions{
 	TextMarshaler: cbor.TextMarshalerNone,
 }.EncMode())
 
-// decMode reads it back, bounded in depth and size.
+// decMode reads it back, bounded in depth and size. What it would let pass
+// although DAG-CBOR forbids it, checkStrict has refused before.
 var decMode = must(cbor.DecOptions{
 	DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 	IndefLength:       cbor.IndefLengthForbidden,
-	MaxNestedLevels:   16,
-	MaxArrayElements:  4096,
-	MaxMapPairs:       4096,
+	MaxNestedLevels:   maxNesting,
+	MaxArrayElements:  maxElements,
+	MaxMapPairs:       maxElements,
 	UTF8:              cbor.UTF8RejectInvalid,
 	NaN:               cbor.NaNDecodeForbidden,
 	Inf:               cbor.InfDecodeForbidden,
@@ -56,22 +54,23 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func encode(v any) ([]byte, error) { return encMode.Marshal(v) }
-
-// decode reads deterministic DAG-CBOR into v. It first reads b without a
-// type and writes it again, so that a second encoding of the same content is
-// refused: one document, one CID. Fields unknown to v take part in that.
-func decode(b []byte, v any) error {
-	var generic any
-	if err := decMode.Unmarshal(b, &generic); err != nil {
-		return err
-	}
-	again, err := encMode.Marshal(generic)
+// encode writes v, and refuses what DAG-CBOR cannot say, such as 32-bit floats.
+func encode(v any) ([]byte, error) {
+	b, err := encMode.Marshal(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !bytes.Equal(again, b) {
-		return errNotDeterministic
+	if err := checkStrict(b); err != nil {
+		return nil, fmt.Errorf("%T: %w", v, err)
+	}
+	return b, nil
+}
+
+// decode reads strict DAG-CBOR into v. A second encoding of the same content
+// is refused: one document, one CID. Fields unknown to v take part in that.
+func decode(b []byte, v any) error {
+	if err := checkStrict(b); err != nil {
+		return fmt.Errorf("not strict DAG-CBOR: %w", err)
 	}
 	return decMode.Unmarshal(b, v)
 }
@@ -95,14 +94,14 @@ func Decode(b []byte, v any) error {
 // MarshalCBOR implements cbor.Marshaler.
 func (l Link) MarshalCBOR() ([]byte, error) {
 	if !l.Defined() {
-		return []byte{0xf6}, nil
+		return []byte{headNull}, nil
 	}
 	return encMode.Marshal(cbor.Tag{Number: tagLink, Content: append([]byte{0}, l.Bytes()...)})
 }
 
 // UnmarshalCBOR implements cbor.Unmarshaler.
 func (l *Link) UnmarshalCBOR(b []byte) error {
-	if len(b) == 1 && b[0] == 0xf6 {
+	if len(b) == 1 && b[0] == headNull {
 		*l = Link{}
 		return nil
 	}

@@ -157,8 +157,8 @@ func UnmarshalEnvelope(b []byte) (*Envelope, error) {
 	if err := decode(b, e); err != nil {
 		return nil, fmt.Errorf("%w: envelope: %w", ErrMalformed, err)
 	}
-	if len(e.Signatures) == 0 || len(e.Signatures) > maxSignatures {
-		return nil, fmt.Errorf("%w: envelope with %d signatures", ErrMalformed, len(e.Signatures))
+	if len(e.Signatures) == 0 || len(e.Signatures) > maxSignatures || len(e.Payload) > MaxPayload {
+		return nil, fmt.Errorf("%w: envelope with %d signatures over %d bytes", ErrMalformed, len(e.Signatures), len(e.Payload))
 	}
 	return e, nil
 }

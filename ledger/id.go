@@ -42,6 +42,16 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// UnmarshalCBOR implements cbor.Unmarshaler: a byte string of exactly 16 bytes,
+// where the library alone would fill up or cut off.
+func (id *ID) UnmarshalCBOR(b []byte) error {
+	if len(b) != 1+len(id) || b[0] != majorBytes<<5|byte(len(id)) {
+		return errors.New("an ID is a byte string of 16 bytes")
+	}
+	*id = ID(b[1:])
+	return nil
+}
+
 // checkWindow returns an error that wraps ErrExpired unless now lies within
 // issued (less skew) and expires.
 func checkWindow(now time.Time, issued, expires int64, skew time.Duration) error {

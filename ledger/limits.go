@@ -9,4 +9,35 @@ const (
 	// maxSignatures bounds the verifications that one envelope can cost:
 	// client, server and XenoCorp, and one to spare.
 	maxSignatures = 4
+	// MaxRevoked bounds a list of revocations: its serials fit one document.
+	MaxRevoked = maxElements
+	// maxNesting bounds the depth of a document; ours need five levels.
+	maxNesting = 16
+	// maxElements bounds arrays and maps: a list of revocations is the longest.
+	maxElements = 4096
+)
+
+// Limits of documents. They keep every accepted document far below MaxPayload
+// and every product of its numbers below 192 bits.
+const (
+	maxNetworkName = 63  // as a DNS label
+	maxSubject     = 200 // a name for people
+	maxRoles       = 8
+	maxShort       = 64      // environment kinds, sources, reasons, roles
+	maxServers     = 256     // that an order may name
+	maxArgs        = 256     // arguments, and as many environment variables
+	maxArg         = 4 << 10 // bytes of one
+	maxStdin       = 32 << 10
+	maxSSHKeys     = 16
+	maxSSHKey      = 2 << 10 // an RSA key of 8192 bits has 1.4 KiB
+	maxReadings    = 4
+	maxCPUs        = 1 << 12
+	maxMemoryBytes = 1 << 46
+	maxDiskBytes   = 1 << 52
+	maxNetworkRate = 1 << 40
+	maxRevision    = 1000 // amendments of one agreement
+	// maxLifetime bounds orders, agreements and credentials in seconds: ten years.
+	maxLifetime = 10 * 366 * 24 * 3600
+	// maxUnix bounds times, so that their nanoseconds fit 63 bits: year 2255.
+	maxUnix = 9_000_000_000
 )
