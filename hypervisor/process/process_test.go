@@ -427,7 +427,9 @@ func TestForeign(t *testing.T) {
 		if err := q.Signal(unix.SIGKILL); !errors.Is(err, ErrExited) {
 			t.Errorf("%s: %v", name, err)
 		}
-		_ = q.Stop(t.Context(), 0)
+		if err := signalIdent(q.record.Boot, q.record.Keeper, unix.SIGKILL); !errors.Is(err, ErrExited) {
+			t.Errorf("%s: %v", name, err)
+		}
 		if s, err := p.Status(); err != nil || !s.Running {
 			t.Fatalf("%s: killed: %+v %v", name, s, err)
 		}

@@ -1,0 +1,36 @@
+package hypervisor
+
+import "time"
+
+const (
+	// MaxIDBytes holds the hexadecimal of a 20-byte hash; IDs become names of
+	// directories and control groups.
+	MaxIDBytes = 40
+	// MaxCPUs is what KVM gives one guest on every distribution.
+	MaxCPUs = 256
+	// MinMemoryBytes is the least that is worth an own process.
+	MinMemoryBytes = 1 << 20
+	// MaxMemoryBytes is above the largest machines of 2026.
+	MaxMemoryBytes = 64 << 40
+	// MaxDiskBytes is the largest file of ext4.
+	MaxDiskBytes = 16 << 40
+	// MaxArgs and MaxArgBytes bound arguments, and the environment's
+	// variables, each: far below the 2 MiB that Linux takes in all.
+	MaxArgs     = 1024
+	MaxArgBytes = 256 << 10
+	// MaxStdinBytes bounds what travels within a proposal; larger input
+	// belongs in the private directory or the image.
+	MaxStdinBytes = 4 << 20
+	// MaxTimeout is one leap year: a session never lasts longer.
+	MaxTimeout = 366 * 24 * time.Hour
+	// MaxPathBytes is Linux's PATH_MAX.
+	MaxPathBytes = 4096
+	// MaxHostKeyBytes holds an RSA key of 16384 bits in PEM.
+	MaxHostKeyBytes = 16 << 10
+	// MaxSSHKeys and MaxSSHKeyBytes bound authorized_keys: a line of sshd is
+	// at most 8 KiB.
+	MaxSSHKeys     = 64
+	MaxSSHKeyBytes = 8 << 10
+	// MaxNetworkRate is a terabyte a second, above any interface.
+	MaxNetworkRate = 1 << 40
+)
