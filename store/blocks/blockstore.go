@@ -1,0 +1,356 @@
+package blocks
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/boxo/datastore/dshelp"
+	block "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+	ds "github.com/ipfs/go-datastore"
+	ipld "github.com/ipfs/go-ipld-format"
+	"github.com/multiformats/go-multihash"
+	"golang.org/x/sys/unix"
+
+	"github.com/xenoserver/xeno/store"
+)
+
+var _ blockstore.Blockstore = (*Store)(nil)
+
+func keyOf(c cid.Cid) string { return string(c.Hash()) }
+
+func dsKey(key string) ds.Key { return dshelp.MultihashToDsKey(multihash.Multihash(key)) }
+
+// damaged is the error of a block that was removed because its content is not
+// what its name says. It counts as not found, so that an exchange fetches it.
+func damaged(c cid.Cid) error {
+	return fmt.Errorf("blocks: %w (%w)", ErrCorrupt, ipld.ErrNotFound{Cid: c})
+}
+
+// ready returns the entry of key once it is on the disk, nil if it is not.
+func (s *Store) ready(ctx context.Context, key string) (*entry, error) {
+	for {
+		s.mu.Lock()
+		e := s.entries[key]
+		var writing chan struct{}
+		if e != nil {
+			writing = e.writing
+		}
+		s.mu.Unlock()
+		if writing == nil {
+			return e, nil
+		}
+		select {
+		case <-writing:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Get returns the block that c names, after hashing it. The error is
+// ipld.ErrNotFound for what is not here; for what was damaged it wraps
+// ErrCorrupt, and ipld.IsNotFound holds as well.
+func (s *Store) Get(ctx context.Context, c cid.Cid) (block.Block, error) {
+	if err := store.CheckCID(c); err != nil {
+		return nil, ipld.ErrNotFound{Cid: c}
+	}
+	key := keyOf(c)
+	e, err := s.ready(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		return nil, ipld.ErrNotFound{Cid: c}
+	}
+	if e.size > maxBlock {
+		return nil, s.drop(ctx, key, e, damaged(c))
+	}
+	data, err := s.flat.Get(ctx, dsKey(key))
+	if errors.Is(err, ds.ErrNotFound) {
+		return nil, s.drop(ctx, key, e, ipld.ErrNotFound{Cid: c})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("blocks: read %s: %w", c, err)
+	}
+	got, err := c.Prefix().Sum(data)
+	if err != nil || !got.Equals(c) {
+		return nil, s.drop(ctx, key, e, damaged(c))
+	}
+	s.mu.Lock()
+	if e.elem != nil {
+		s.cached.MoveToFront(e.elem)
+	}
+	s.mu.Unlock()
+	return block.NewBlockWithCid(data, c)
+}
+
+// drop removes the entry that turned out bad, and returns why.
+func (s *Store) drop(ctx context.Context, key string, e *entry, why error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[key] != e || s.closed {
+		return why
+	}
+	if errors.Is(why, ErrCorrupt) {
+		s.stats.Corrupt++
+	}
+	if err := s.removeLocked(ctx, key); err != nil {
+		return errors.Join(why, err)
+	}
+	return why
+}
+
+// Has tells whether the block is here.
+func (s *Store) Has(ctx context.Context, c cid.Cid) (bool, error) {
+	e, err := s.ready(ctx, keyOf(c))
+	return e != nil, err
+}
+
+// GetSize returns the size of a block in bytes. The error is ipld.ErrNotFound
+// for what is not here.
+func (s *Store) GetSize(ctx context.Context, c cid.Cid) (int, error) {
+	e, err := s.ready(ctx, keyOf(c))
+	if err != nil {
+		return -1, err
+	}
+	if e == nil {
+		return -1, ipld.ErrNotFound{Cid: c}
+	}
+	return int(e.size), nil
+}
+
+// Put stores a block durably. The error wraps ErrFull if there is no room.
+func (s *Store) Put(ctx context.Context, b block.Block) error {
+	return s.PutMany(ctx, []block.Block{b})
+}
+
+// PutMany stores blocks durably, all or none of those that were not here.
+// The error wraps ErrFull if there is no room.
+func (s *Store) PutMany(ctx context.Context, bs []block.Block) error {
+	for _, b := range bs {
+		if err := store.CheckCID(b.Cid()); err != nil {
+			return fmt.Errorf("blocks: write: %w", err)
+		}
+		if len(b.RawData()) > maxBlock {
+			return fmt.Errorf("blocks: write %s of %d bytes, limit %d: %w", b.Cid(), len(b.RawData()), maxBlock, ErrTooLarge)
+		}
+	}
+	for {
+		fresh, busy, err := s.claim(ctx, bs)
+		if err != nil {
+			return fmt.Errorf("blocks: write: %w", err)
+		}
+		if err := s.write(ctx, fresh); err != nil {
+			return fmt.Errorf("blocks: write: %w", err)
+		}
+		if busy == nil {
+			return nil
+		}
+		select { // somebody else writes one of them: its end decides
+		case <-busy:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// claim reserves room for those blocks that are neither here nor being
+// written, and marks them as being written. busy is what to wait for before
+// the rest can be judged.
+func (s *Store) claim(ctx context.Context, bs []block.Block) (fresh []block.Block, busy chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, errors.New("store is closed")
+	}
+	for _, b := range bs {
+		key := keyOf(b.Cid())
+		e := s.entries[key]
+		switch {
+		case e == nil:
+			size := int64(len(b.RawData()))
+			if err := s.reserveLocked(ctx, size); err != nil {
+				s.abandonLocked(fresh)
+				return nil, nil, err
+			}
+			s.entries[key] = &entry{size: size, writing: make(chan struct{})}
+			fresh = append(fresh, b)
+		case e.writing != nil:
+			if !slices.ContainsFunc(fresh, func(f block.Block) bool { return keyOf(f.Cid()) == key }) {
+				busy = e.writing
+			}
+		case e.elem != nil:
+			s.cached.MoveToFront(e.elem)
+		}
+	}
+	return fresh, busy, nil
+}
+
+// abandonLocked forgets claimed blocks that were not written.
+func (s *Store) abandonLocked(claimed []block.Block) {
+	for _, b := range claimed {
+		key := keyOf(b.Cid())
+		e := s.entries[key]
+		delete(s.entries, key)
+		s.used -= charge(e.size)
+		close(e.writing)
+	}
+}
+
+// write stores claimed blocks and ends the claim.
+func (s *Store) write(ctx context.Context, claimed []block.Block) error {
+	if len(claimed) == 0 {
+		return nil
+	}
+	err := s.raw.PutMany(ctx, claimed)
+	if err != nil {
+		for _, b := range claimed { // what was written before the failure
+			if derr := s.raw.DeleteBlock(context.WithoutCancel(ctx), b.Cid()); derr != nil && !errors.Is(derr, ds.ErrNotFound) {
+				err = errors.Join(err, derr)
+			}
+		}
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.abandonLocked(claimed)
+		return err
+	}
+	for _, b := range claimed {
+		key := keyOf(b.Cid())
+		e := s.entries[key]
+		close(e.writing)
+		e.writing = nil
+		if s.refs[key] == 0 {
+			e.elem = s.cached.PushFront(key)
+		}
+	}
+	return nil
+}
+
+// DeleteBlock removes a block, pinned or not; what is not here is no error.
+func (s *Store) DeleteBlock(ctx context.Context, c cid.Cid) error {
+	key := keyOf(c)
+	e, err := s.ready(ctx, key)
+	if err != nil || e == nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[key] != e {
+		return nil
+	}
+	return s.removeLocked(ctx, key)
+}
+
+// AllKeysChan sends every block's CID, as raw, and closes the channel at the
+// end or when ctx is done.
+func (s *Store) AllKeysChan(ctx context.Context) (<-chan cid.Cid, error) {
+	s.mu.Lock()
+	keys := make([]string, 0, len(s.entries))
+	for k, e := range s.entries {
+		if e.writing == nil {
+			keys = append(keys, k)
+		}
+	}
+	s.mu.Unlock()
+	ch := make(chan cid.Cid)
+	go func() {
+		defer close(ch)
+		for _, k := range keys {
+			select {
+			case ch <- cid.NewCidV1(cid.Raw, multihash.Multihash(k)):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ch, nil
+}
+
+// Cache returns a view of the store for content that passes by: where there
+// is no room, it is not kept, and that is no error.
+func (s *Store) Cache() blockstore.Blockstore { return cacheView{s} }
+
+type cacheView struct{ *Store }
+
+func (v cacheView) Put(ctx context.Context, b block.Block) error {
+	return v.PutMany(ctx, []block.Block{b})
+}
+
+func (v cacheView) PutMany(ctx context.Context, bs []block.Block) error {
+	if err := v.Store.PutMany(ctx, bs); err != nil && !errors.Is(err, ErrFull) {
+		return err
+	}
+	return nil
+}
+
+// holdView is the store for one operation that ends with a pin: what it
+// writes is not collected meanwhile.
+type holdView struct {
+	*Store
+	hold *hold
+}
+
+func (v holdView) Put(ctx context.Context, b block.Block) error {
+	return v.PutMany(ctx, []block.Block{b})
+}
+
+func (v holdView) PutMany(ctx context.Context, bs []block.Block) error {
+	if err := v.hold.add(bs); err != nil {
+		return err
+	}
+	defer v.hold.writers.Done()
+	return v.Store.PutMany(ctx, bs)
+}
+
+// found is a block file.
+type found struct {
+	key      string
+	size     int64
+	modified time.Time
+}
+
+// scan lists the block files below dir, oldest first. Other files are not
+// its business.
+func scan(dir string) ([]found, error) {
+	var all []found
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		name, ok := strings.CutSuffix(d.Name(), ".data")
+		if !ok || !d.Type().IsRegular() {
+			return nil
+		}
+		mh, err := dshelp.DsKeyToMultihash(ds.NewKey(name))
+		if err != nil {
+			return nil //nolint:nilerr // not a block's name: not ours
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		all = append(all, found{string(mh), info.Size(), info.ModTime()})
+		return nil
+	})
+	slices.SortFunc(all, func(a, b found) int {
+		return cmp.Or(a.modified.Compare(b.modified), strings.Compare(a.key, b.key))
+	})
+	return all, err
+}
