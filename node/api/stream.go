@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -94,7 +95,10 @@ func connect(b Backend) http.HandlerFunc {
 		if _, err := io.WriteString(outer, answer); err != nil {
 			return
 		}
-		Splice(&halfCloser{Conn: outer, r: buffered}, inner)
+		// Reading on through buffered would end the request's context at the
+		// end of the caller's half; take only what it has already.
+		early, _ := buffered.Peek(buffered.Reader.Buffered())
+		Splice(&halfCloser{Conn: outer, r: io.MultiReader(bytes.NewReader(early), outer)}, inner)
 	}
 }
 
