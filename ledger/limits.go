@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 const (
 	// MaxPayload bounds the payload of any document in bytes: an ad or an
 	// agreement with its full argument list stays below a quarter of it.
@@ -40,4 +42,27 @@ const (
 	maxLifetime = 10 * 366 * 24 * 3600
 	// maxUnix bounds times, so that their nanoseconds fit 63 bits: year 2255.
 	maxUnix = 9_000_000_000
+)
+
+// Limits of the state.
+const (
+	// maxTotal bounds all money in a ledger, so that no sum overflows.
+	maxTotal Amount = 1 << 62
+	// maxMembers bounds the registered participants: 400 MiB of them.
+	maxMembers = 1_000_000
+	// maxInvitations bounds the codes that are neither expired nor forgotten.
+	maxInvitations = 100_000
+	// maxOrders bounds the orders of one client that are not yet forgotten, and
+	// with that the entries of its revocation.
+	maxOrders = 1000
+	// maxSessions bounds the live sessions on one order.
+	maxSessions = 10_000
+	// maxTick bounds the entries of one Tick, four a session, to one record.
+	maxTick = 256
+	// retention is how long, in seconds, closed orders and settled sessions are
+	// remembered after their documents expired: seven days.
+	retention = 7 * 24 * 3600
+	// revokedKept is how long after its expiry a revoked credential stays on
+	// the list, for nodes whose clocks lag.
+	revokedKept = 24 * time.Hour
 )

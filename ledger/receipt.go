@@ -25,7 +25,8 @@ const (
 )
 
 // Check returns an error that wraps ErrBadReceipt unless agreement allows r at
-// now: parties, times, numbers, both meters, the price and the cap. prev is the
+// now: parties, times, numbers, both meters, the price and the cap. Less than
+// the price is allowed: so a receipt from before the cap grew stays good. prev is the
 // newest receipt known before r and link the link to its envelope, nil and zero
 // if there is none; where r follows it directly they must be chained, and in
 // any case no counter may fall. Signatures are the caller's to verify, and so
@@ -54,8 +55,8 @@ func (r *Receipt) Check(now time.Time, agreement *Agreement, prev *Receipt, link
 	if err := r.checkMeters(); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadReceipt, err)
 	}
-	if want := min(agreement.Rates.Cost(&agreement.Terms, &r.Usage), agreement.Cap); r.Amount != want {
-		return fmt.Errorf("%w: it asks for %s, the usage costs %s", ErrBadReceipt, r.Amount, want)
+	if most := min(agreement.Rates.Cost(&agreement.Terms, &r.Usage), agreement.Cap); r.Amount > most {
+		return fmt.Errorf("%w: it asks for %s, at most %s is due", ErrBadReceipt, r.Amount, most)
 	}
 	return nil
 }
@@ -73,6 +74,8 @@ func (r *Receipt) checkFollows(prev *Receipt, link Link) error {
 		return fmt.Errorf("it ends %d ms before the receipt %d", prev.To-r.To, prev.Seq)
 	case u.RunNanos < p.RunNanos || u.CPUNanos < p.CPUNanos || u.RxBytes < p.RxBytes || u.TxBytes < p.TxBytes:
 		return fmt.Errorf("a counter fell since receipt %d", prev.Seq)
+	case r.Amount < prev.Amount:
+		return fmt.Errorf("it asks for less than receipt %d", prev.Seq)
 	}
 	if r.Seq > prev.Seq+1 {
 		return nil // those between were lost, which changes nothing
@@ -124,17 +127,26 @@ func (r *Receipt) checkMeters() error {
 		return fmt.Errorf("the first reading, by %s, is not the billed usage", first.Source)
 	}
 	for i := range r.Readings[1:] {
-		other := &r.Readings[i+1]
-		u, o := &r.Usage, &other.Usage
-		traffic := o.RxBytes > 0 || o.TxBytes > 0
-		switch {
-		case !near(u.CPUNanos, o.CPUNanos, meterSlackNanos):
-			return fmt.Errorf("%s and %s differ on CPU time: %d and %d ns", first.Source, other.Source, u.CPUNanos, o.CPUNanos)
-		case !near(u.RunNanos, o.RunNanos, meterSlackRun):
-			return fmt.Errorf("%s and %s differ on running time: %d and %d ns", first.Source, other.Source, u.RunNanos, o.RunNanos)
-		case traffic && !(near(u.RxBytes, o.RxBytes, meterSlackTraffic) && near(u.TxBytes, o.TxBytes, meterSlackTraffic)):
-			return fmt.Errorf("%s and %s differ on traffic", first.Source, other.Source)
+		if err := first.Agrees(&r.Readings[i+1]); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Agrees returns an error that says how two readings of the same usage differ
+// by more than one part in 1,000 plus 1 ms of CPU time, 1 s of running time or
+// 64 KiB of traffic. Where o counts no traffic at all, that is not compared.
+func (r *Reading) Agrees(o *Reading) error {
+	u, v := &r.Usage, &o.Usage
+	traffic := v.RxBytes > 0 || v.TxBytes > 0
+	switch {
+	case !near(u.CPUNanos, v.CPUNanos, meterSlackNanos):
+		return fmt.Errorf("%s and %s differ on CPU time: %d and %d ns", r.Source, o.Source, u.CPUNanos, v.CPUNanos)
+	case !near(u.RunNanos, v.RunNanos, meterSlackRun):
+		return fmt.Errorf("%s and %s differ on running time: %d and %d ns", r.Source, o.Source, u.RunNanos, v.RunNanos)
+	case traffic && !(near(u.RxBytes, v.RxBytes, meterSlackTraffic) && near(u.TxBytes, v.TxBytes, meterSlackTraffic)):
+		return fmt.Errorf("%s and %s differ on traffic", r.Source, o.Source)
 	}
 	return nil
 }
