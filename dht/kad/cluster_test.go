@@ -1,0 +1,67 @@
+package kad_test
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/dht/kad"
+	"github.com/xenoserver/xeno/dht/kad/kadtest"
+)
+
+// nearest is the oracle: the n hosts nearest to key.
+func nearest(hosts []*kad.Overlay, key dht.Key, n int) []dht.PeerID {
+	var ids []dht.PeerID
+	for _, h := range hosts {
+		ids = append(ids, h.ID())
+	}
+	p := key.Position()
+	slices.SortFunc(ids, func(a, b dht.PeerID) int { return p.Compare(a.Position(), b.Position()) })
+	return ids[:min(n, len(ids))]
+}
+
+func ids(contacts []dht.Contact) []dht.PeerID {
+	var ids []dht.PeerID
+	for _, c := range contacts {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+// testClosest compares lookups from many hosts with the oracle.
+func testClosest(t *testing.T, hosts []*kad.Overlay, lookups int) (mean time.Duration) {
+	t.Helper()
+	var total time.Duration
+	for i := range lookups {
+		key := dht.KeyspaceBlock.Key([]byte{byte(i), byte(i >> 8)})
+		n := []int{1, 3, 4, 8}[i%4]
+		began := time.Now()
+		got, err := hosts[i*7%len(hosts)].Closest(t.Context(), key, n)
+		total += time.Since(began)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(ids(got), nearest(hosts, key, n)); diff != "" {
+			t.Errorf("lookup %d of %d nearest (-got +want):\n%s", i, n, diff)
+		}
+		for _, c := range got {
+			if len(c.Addrs) == 0 {
+				t.Errorf("lookup %d: %s without address", i, c.ID)
+			}
+		}
+	}
+	return total / time.Duration(lookups)
+}
+
+func TestClosest100(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hosts := kadtest.Cluster(t, 100, kadtest.WithLatency(50*time.Millisecond))
+		t.Logf("mean latency right after the start: %v", testClosest(t, hosts, 200))
+		time.Sleep(10 * time.Minute)
+		t.Logf("mean latency after ten minutes: %v", testClosest(t, hosts, 200))
+	})
+}
