@@ -27,8 +27,9 @@ var (
 
 // A Name is one version of a signed mutable record. The pair (Owner, Label)
 // is what is looked up; of two versions the one with the greater Seq counts.
-// A writer that builds version n+1 on version n has compare-and-swap: at most
-// one n+1 reaches a majority of the holders.
+// A writer names the version that it builds on, and a holder refuses when it
+// has a newer one: of several that build on one version, at most one reaches a
+// majority of the holders.
 type Name struct {
 	Network string      `cbor:"network"`
 	Owner   dht.PeerID  `cbor:"owner"`
@@ -102,10 +103,26 @@ func SealName(n Name, key ed25519.PrivateKey) (*ledger.Envelope, error) {
 	return env, nil
 }
 
-// OpenName verifies a record as it came over the wire: form, signature by its
-// owner alone, limits, network, and that it holds at now. The error wraps
-// ErrBadName; ledger.ErrExpired and ledger.ErrWrongNetwork where it is that.
+// OpenName verifies a record as it came over the wire, and that it holds at
+// now. The error wraps ErrBadName, and ledger.ErrExpired or
+// ledger.ErrWrongNetwork where it is that.
 func OpenName(record []byte, network string, now time.Time) (*Record, error) {
+	r, err := DecodeName(record, network)
+	if err != nil {
+		return nil, err
+	}
+	if r.Issued > now.Add(MaxSkew).Unix() {
+		return nil, fmt.Errorf("%w: issued %d s in the future: check the clocks", ErrBadName, r.Issued-now.Unix())
+	}
+	if r.Expires <= now.Unix() {
+		return nil, fmt.Errorf("%w: %w at %s", ErrBadName, ledger.ErrExpired, time.Unix(r.Expires, 0).UTC().Format(time.RFC3339))
+	}
+	return r, nil
+}
+
+// DecodeName verifies form, limits, network and the signature, by the owner
+// alone, but not the time. It keeps record. Errors are those of OpenName.
+func DecodeName(record []byte, network string) (*Record, error) {
 	if len(record) > MaxRecord {
 		return nil, fmt.Errorf("%w: record of %d bytes, limit %d", ErrBadName, len(record), MaxRecord)
 	}
@@ -125,12 +142,6 @@ func OpenName(record []byte, network string, now time.Time) (*Record, error) {
 	}
 	if n.Network != network {
 		return nil, fmt.Errorf("%w: %w: %.40q, this is %q", ErrBadName, ledger.ErrWrongNetwork, n.Network, network)
-	}
-	if n.Issued > now.Add(MaxSkew).Unix() {
-		return nil, fmt.Errorf("%w: issued %d s in the future: check the clocks", ErrBadName, n.Issued-now.Unix())
-	}
-	if n.Expires <= now.Unix() {
-		return nil, fmt.Errorf("%w: %w at %s", ErrBadName, ledger.ErrExpired, time.Unix(n.Expires, 0).UTC().Format(time.RFC3339))
 	}
 	return &Record{Name: n, Bytes: record, payload: env.Payload}, nil
 }

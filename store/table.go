@@ -1,8 +1,14 @@
 package store
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
@@ -49,14 +55,15 @@ func NewTable(limits TableLimits) *Table {
 	}
 }
 
-// Put takes a verified record that carrier brought. A record that is there
-// already is accepted again. The error wraps ErrConflict, with Newest telling
+// Put takes a verified record that carrier brought and that builds on version
+// base, which is below r.Seq: on condition that no version above base is
+// there. A record that is there already is accepted again. The error wraps ErrConflict, and Newest tells
 // which version stands in the way, or ErrFull; the table is then unchanged.
-func (t *Table) Put(now time.Time, r *Record, carrier dht.PeerID) error {
+func (t *Table) Put(now time.Time, r *Record, base uint64, carrier dht.PeerID) error {
 	k := slotKey{r.Owner, r.Label}
 	s := t.slots[k]
 	if s != nil {
-		return t.replace(s, r)
+		return t.replace(s, r, base)
 	}
 	if len(t.slots) >= t.limits.Names || t.bytes+len(r.Bytes) > t.limits.Bytes ||
 		t.owners[r.Owner] >= t.limits.PerOwner || t.carrier[carrier] >= t.limits.PerCarrier {
@@ -79,12 +86,12 @@ func (t *Table) Put(now time.Time, r *Record, carrier dht.PeerID) error {
 
 // replace puts r into its slot, if it is newer. Of two with one Seq the first
 // that came stays: that is what makes a write of a majority exclusive.
-func (t *Table) replace(s *slot, r *Record) error {
+func (t *Table) replace(s *slot, r *Record, base uint64) error {
 	if r.Same(s.record) {
 		return nil
 	}
-	if r.Seq <= s.record.Seq {
-		return fmt.Errorf("%w: %q is at version %d, not below %d", ErrConflict, r.Label, s.record.Seq, r.Seq)
+	if s.record.Seq > min(base, r.Seq-1) {
+		return fmt.Errorf("%w: %q is at version %d, above %d", ErrConflict, r.Label, s.record.Seq, min(base, r.Seq-1))
 	}
 	if grown := t.bytes - len(s.record.Bytes) + len(r.Bytes); grown > t.limits.Bytes {
 		return fmt.Errorf("%w: this holder keeps %d bytes already", ErrFull, t.bytes)
@@ -149,9 +156,9 @@ func (t *Table) Stats() TableStats {
 
 // check returns an error if the table breaks one of its laws.
 func (t *Table) check() error {
-	bytes, owners, carriers := 0, map[dht.PeerID]int{}, map[dht.PeerID]int{}
+	size, owners, carriers := 0, map[dht.PeerID]int{}, map[dht.PeerID]int{}
 	for k, s := range t.slots {
-		bytes += len(s.record.Bytes)
+		size += len(s.record.Bytes)
 		owners[k.owner]++
 		carriers[s.carrier]++
 		switch {
@@ -165,11 +172,26 @@ func (t *Table) check() error {
 			return fmt.Errorf("%s has more names than counted", k.owner)
 		}
 	}
-	if bytes != t.bytes || len(owners) != len(t.owners) || len(carriers) != len(t.carrier) {
-		return fmt.Errorf("kept %d bytes of %d owners, counted %d of %d", bytes, len(owners), t.bytes, len(t.owners))
+	if size != t.bytes || len(owners) != len(t.owners) || len(carriers) != len(t.carrier) {
+		return fmt.Errorf("kept %d bytes of %d owners, counted %d of %d", size, len(owners), t.bytes, len(t.owners))
 	}
 	if len(t.slots) > t.limits.Names || t.bytes > t.limits.Bytes {
 		return fmt.Errorf("limits exceeded: %d names, %d bytes", len(t.slots), t.bytes)
 	}
 	return nil
+}
+
+// All yields every record with who brought it, expired ones included, in the
+// order of owners and labels.
+func (t *Table) All() iter.Seq2[*Record, dht.PeerID] {
+	return func(yield func(*Record, dht.PeerID) bool) {
+		keys := slices.SortedFunc(maps.Keys(t.slots), func(a, b slotKey) int {
+			return cmp.Or(bytes.Compare(a.owner[:], b.owner[:]), strings.Compare(a.label, b.label))
+		})
+		for _, k := range keys {
+			if s := t.slots[k]; !yield(s.record, s.carrier) {
+				return
+			}
+		}
+	}
 }

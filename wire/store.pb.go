@@ -27,8 +27,8 @@ type StoreStatus int32
 const (
 	StoreStatus_STORE_STATUS_UNSPECIFIED StoreStatus = 0
 	StoreStatus_STORE_STATUS_OK          StoreStatus = 1
-	StoreStatus_STORE_STATUS_NOT_FOUND   StoreStatus = 2 // of a get
-	StoreStatus_STORE_STATUS_CONFLICT    StoreStatus = 3 // of a put: seq is as new or newer
+	StoreStatus_STORE_STATUS_NOT_FOUND   StoreStatus = 2 // of a get: no version that still holds
+	StoreStatus_STORE_STATUS_CONFLICT    StoreStatus = 3 // of a put: record is as new, or above base
 	StoreStatus_STORE_STATUS_REFUSED     StoreStatus = 4 // malformed, expired, badly signed
 	StoreStatus_STORE_STATUS_FULL        StoreStatus = 5 // a quota of the holder is used up
 )
@@ -167,7 +167,8 @@ func (*StoreRequest_Get) isStoreRequest_Op() {}
 // has.
 type StorePut struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"` // ledger envelope of a store.Name
+	Record        []byte                 `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`    // ledger envelope of a store.Name
+	Base          *uint64                `protobuf:"varint,2,opt,name=base,proto3,oneof" json:"base,omitempty"` // refuse if the holder has a version above this one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -207,6 +208,13 @@ func (x *StorePut) GetRecord() []byte {
 		return x.Record
 	}
 	return nil
+}
+
+func (x *StorePut) GetBase() uint64 {
+	if x != nil && x.Base != nil {
+		return *x.Base
+	}
+	return 0
 }
 
 // StoreGet asks for the newest version of a name.
@@ -266,9 +274,8 @@ func (x *StoreGet) GetLabel() string {
 type StoreResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        StoreStatus            `protobuf:"varint,1,opt,name=status,proto3,enum=xeno.store.v1.StoreStatus" json:"status,omitempty"`
-	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`   // the newest version that holds, where there is one
-	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`        // the newest version that the holder remembers, even expired
-	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"` // why not, for people
+	Record        []byte                 `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`   // the newest version that the holder remembers, even expired: proof of what it says
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"` // why not, for people
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -317,13 +324,6 @@ func (x *StoreResponse) GetRecord() []byte {
 	return nil
 }
 
-func (x *StoreResponse) GetSeq() uint64 {
-	if x != nil {
-		return x.Seq
-	}
-	return 0
-}
-
 func (x *StoreResponse) GetMessage() string {
 	if x != nil {
 		return x.Message
@@ -339,17 +339,18 @@ const file_store_proto_rawDesc = "" +
 	"\fStoreRequest\x12+\n" +
 	"\x03put\x18\x01 \x01(\v2\x17.xeno.store.v1.StorePutH\x00R\x03put\x12+\n" +
 	"\x03get\x18\x02 \x01(\v2\x17.xeno.store.v1.StoreGetH\x00R\x03getB\x04\n" +
-	"\x02op\"\"\n" +
+	"\x02op\"D\n" +
 	"\bStorePut\x12\x16\n" +
-	"\x06record\x18\x01 \x01(\fR\x06record\"6\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x12\x17\n" +
+	"\x04base\x18\x02 \x01(\x04H\x00R\x04base\x88\x01\x01B\a\n" +
+	"\x05_base\"6\n" +
 	"\bStoreGet\x12\x14\n" +
 	"\x05owner\x18\x01 \x01(\fR\x05owner\x12\x14\n" +
-	"\x05label\x18\x02 \x01(\tR\x05label\"\x87\x01\n" +
+	"\x05label\x18\x02 \x01(\tR\x05label\"u\n" +
 	"\rStoreResponse\x122\n" +
 	"\x06status\x18\x01 \x01(\x0e2\x1a.xeno.store.v1.StoreStatusR\x06status\x12\x16\n" +
-	"\x06record\x18\x02 \x01(\fR\x06record\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x18\n" +
-	"\amessage\x18\x04 \x01(\tR\amessage*\xa8\x01\n" +
+	"\x06record\x18\x02 \x01(\fR\x06record\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage*\xa8\x01\n" +
 	"\vStoreStatus\x12\x1c\n" +
 	"\x18STORE_STATUS_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fSTORE_STATUS_OK\x10\x01\x12\x1a\n" +
@@ -399,6 +400,7 @@ func file_store_proto_init() {
 		(*StoreRequest_Put)(nil),
 		(*StoreRequest_Get)(nil),
 	}
+	file_store_proto_msgTypes[1].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

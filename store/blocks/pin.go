@@ -302,3 +302,44 @@ func decodePin(b []byte, name string) (Pin, error) {
 	}
 	return p, nil
 }
+
+// Complete fetches from src the blocks that a pin lacks and pins it again.
+// The error is src's, or that of Pin.
+func (s *Store) Complete(ctx context.Context, src Source, p Pin) error {
+	h := s.hold()
+	defer h.release()
+	view := holdView{s, h}
+	seen := make(map[string]bool)
+	todo := []cid.Cid{p.Ref.CID()}
+	for len(todo) > 0 {
+		c := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if seen[keyOf(c)] {
+			continue
+		}
+		if len(seen) >= s.maxBlocks {
+			return fmt.Errorf("blocks: complete %s: %w: more than %d blocks", p.Ref, ErrTooLarge, s.maxBlocks)
+		}
+		seen[keyOf(c)] = true
+		links, err := s.links(ctx, c)
+		if ipld.IsNotFound(err) {
+			if err = view.fetch(ctx, src, c); err == nil {
+				links, err = s.links(ctx, c)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("blocks: complete %s: %w", p.Ref, err)
+		}
+		todo = append(todo, links...)
+	}
+	return s.Pin(ctx, p)
+}
+
+// fetch stores a block that src yields.
+func (v holdView) fetch(ctx context.Context, src Source, c cid.Cid) error {
+	b, err := src.GetBlock(ctx, c)
+	if err != nil {
+		return err
+	}
+	return v.Put(ctx, b)
+}

@@ -1,0 +1,132 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/ipfs/boxo/blockservice"
+	block "github.com/ipfs/go-block-format"
+	"github.com/ipfs/go-cid"
+
+	"github.com/xenoserver/xeno/store"
+	"github.com/xenoserver/xeno/store/blocks"
+)
+
+// A session fetches the blocks of one operation, from the store or from
+// whoever has them. It ends the operation when no block came for a while.
+type session struct {
+	getter *blockservice.Session
+	stall  time.Duration
+	timer  *time.Timer
+}
+
+// session begins an operation: its context ends with ctx, by end, or with an
+// error that wraps ErrUnavailable.
+func (c *content) session(ctx context.Context, ref store.Ref) (_ context.Context, s *session, end func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	s = &session{stall: c.stall}
+	s.timer = time.AfterFunc(c.stall, func() {
+		cancel(fmt.Errorf("%w: nobody has sent %s, or a part of it, for %v: "+
+			"start a participant that has it, or add the file here (xeno store add)", ErrUnavailable, ref, c.stall))
+	})
+	s.getter = blockservice.NewSession(ctx, blockservice.New(c.blocks.Cache(), c.exchange))
+	return ctx, s, func() {
+		s.timer.Stop()
+		cancel(context.Canceled)
+	}
+}
+
+// GetBlock implements blocks.Source.
+func (s *session) GetBlock(ctx context.Context, c cid.Cid) (block.Block, error) {
+	b, err := s.getter.GetBlock(ctx, c)
+	if err == nil {
+		s.timer.Reset(s.stall)
+	}
+	return b, err
+}
+
+// Get writes the file or directory ref to dest, which must not exist, from
+// here or from whoever has it. It appears whole or not at all. progress, which
+// may be nil, is called with the bytes written so far. Errors wrap
+// ErrUnavailable, or are those of blocks.Extract.
+func (c *content) Get(ctx context.Context, ref store.Ref, dest string, progress func(done int64)) (blocks.Extracted, error) {
+	ctx, src, end := c.session(ctx, ref)
+	defer end()
+	x, err := blocks.Extract(ctx, src, ref, dest, blocks.ExtractOptions{MaxBytes: maxContent, Progress: progress})
+	if err != nil {
+		return x, fmt.Errorf("storage: %w", err)
+	}
+	return x, nil
+}
+
+// Open returns a reader of the file ref. Its errors are those of Get. Close
+// it to end the work behind it.
+func (c *content) Open(ctx context.Context, ref store.Ref) io.ReadCloser {
+	ctx, src, end := c.session(ctx, ref)
+	return &opened{ReadCloser: blocks.Reader(ctx, src, ref, maxContent), end: end}
+}
+
+type opened struct {
+	io.ReadCloser
+	end func()
+}
+
+// Close implements io.Closer.
+func (o *opened) Close() error {
+	o.end()
+	return o.ReadCloser.Close()
+}
+
+// Fetch returns the path of a regular, read-only, durable file with the
+// content of ref, fetched from whoever has it unless it is here. The file
+// stays for at least ten minutes after the call, and until room is needed;
+// Fetch it again before every use. Calls for one ref share the work. Errors
+// wrap ErrUnavailable, blocks.ErrNotFile, blocks.ErrTooLarge or blocks.ErrFull.
+func (c *content) Fetch(ctx context.Context, ref store.Ref, progress func(done int64)) (string, error) {
+	path, fresh, err := c.images.get(ctx, ref, func(ctx context.Context, dest string, room int64) (int64, error) {
+		ctx, src, end := c.session(ctx, ref)
+		defer end()
+		x, err := blocks.Extract(ctx, src, ref, dest, blocks.ExtractOptions{
+			MaxBytes: min(maxImage, room), FileOnly: true, Mode: 0o444, Sync: true, Progress: progress,
+		})
+		return x.Size, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("storage: fetch %s: %w", ref, err)
+	}
+	if fresh {
+		c.provider.announce(ref)
+	}
+	return path, nil
+}
+
+// repair fetches again what is missing of pinned content: blocks that were
+// damaged or lost while the daemon was down.
+func (c *content) repair(ctx context.Context) {
+	for _, p := range c.blocks.Incomplete() {
+		if err := c.complete(ctx, p); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			c.log.LogAttrs(ctx, slog.LevelError, "pinned content is damaged and could not be repaired: add it again",
+				slog.String("ref", p.Ref.String()), slog.String("name", p.Name), slog.Any("error", err))
+			continue
+		}
+		c.log.LogAttrs(ctx, slog.LevelInfo, "repaired pinned content", slog.String("ref", p.Ref.String()))
+	}
+}
+
+// complete fetches every block of a pin and pins it again, in rounds: what is
+// fetched may link to more.
+func (c *content) complete(ctx context.Context, p blocks.Pin) error {
+	ctx, src, end := c.session(ctx, p.Ref)
+	defer end()
+	if err := c.blocks.Complete(ctx, src, p); err != nil {
+		return errors.Join(err, context.Cause(ctx))
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package storage
+
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/store"
+)
+
+const (
+	// holders is r of DESIGN: how many participants keep a name.
+	holders = 4
+	// maxRequest bounds a names request: a record and its framing.
+	maxRequest = store.MaxRecord + 64
+	// maxResponse bounds an answer: a record, a number and a sentence.
+	maxResponse = store.MaxRecord + 512
+	// maxMessage bounds the sentence in an answer.
+	maxMessage = 256
+	// holderTimeout is how long one holder may take: three round trips of a
+	// cold contact around the world, and a loaded machine.
+	holderTimeout = 3 * time.Second
+	// lateAnswers is how long a read waits for the rest after a majority
+	// answered: the rest may know a newer version.
+	lateAnswers = 300 * time.Millisecond
+	// publishTries bounds how often a publish builds on a version that it
+	// was told of meanwhile.
+	publishTries = 4
+	// maxSeen bounds the names of which the newest version told is
+	// remembered: 100 bytes each.
+	maxSeen = 1 << 14
+	// maxOwn bounds the names that this participant owns: what holders keep
+	// for one owner.
+	maxOwn = 64
+
+	// nameLife is how long a published name lives without being renewed.
+	nameLife = 48 * time.Hour
+	// renewNames is how often own names are renewed: three holders may be
+	// lost in a row within a life.
+	renewNames = 12 * time.Hour
+	// tableInterval is how often a holder drops what has expired and saves
+	// what it keeps.
+	tableInterval = time.Minute
+	// maxTableFile bounds the saved table: its records and a header each.
+	maxTableFile = 128 << 20
+
+	// provideInterval is how often provider records are renewed; they live
+	// 48 hours.
+	provideInterval = 12 * time.Hour
+	// provideRetry is when a failed announcement is tried again.
+	provideRetry = time.Minute
+	// provideTimeout bounds one announcement.
+	provideTimeout = time.Minute
+	// provideAtOnce is how many announcements run at once, so that ten
+	// thousand roots take minutes and not hours.
+	provideAtOnce = 8
+
+	// defaultStall is how long a fetch waits for the next block: finding
+	// providers takes seconds, a megabyte over a modem line ten.
+	defaultStall = 30 * time.Second
+	// defaultMaxImages bounds the materialised files.
+	defaultMaxImages = 20 << 30
+	// maxImage bounds one of them.
+	maxImage = 16 << 30
+	// imageGrace is how long a materialised file stays after it was handed
+	// out, whatever else needs its room: an environment has opened it by then.
+	imageGrace = 10 * time.Minute
+	// maxContent bounds what Get and Open read.
+	maxContent = 1 << 40
+
+	// bitswapProviderDelay is how long a fetch asks the peers at hand before
+	// it looks for providers.
+	bitswapProviderDelay = 250 * time.Millisecond
+	// bitswapOutstanding bounds the bytes under way to one peer, and with
+	// them the memory that a slow reader costs.
+	bitswapOutstanding = 4 << 20
+	// bitswapWantlist bounds the wants that one peer may queue here.
+	bitswapWantlist = 1024
+)
