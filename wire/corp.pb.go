@@ -1485,6 +1485,7 @@ func (x *CorpDocument) GetEnvelope() []byte {
 
 type CorpInvited struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Expires       int64                  `protobuf:"varint,1,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1517,6 +1518,13 @@ func (x *CorpInvited) ProtoReflect() protoreflect.Message {
 // Deprecated: Use CorpInvited.ProtoReflect.Descriptor instead.
 func (*CorpInvited) Descriptor() ([]byte, []int) {
 	return file_corp_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CorpInvited) GetExpires() int64 {
+	if x != nil {
+		return x.Expires
+	}
+	return 0
 }
 
 type CorpOrders struct {
@@ -2275,8 +2283,9 @@ const file_corp_proto_rawDesc = "" +
 	"\x05after\x18\x01 \x01(\x04R\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"*\n" +
 	"\fCorpDocument\x12\x1a\n" +
-	"\benvelope\x18\x01 \x01(\fR\benvelope\"\r\n" +
-	"\vCorpInvited\"=\n" +
+	"\benvelope\x18\x01 \x01(\fR\benvelope\"'\n" +
+	"\vCorpInvited\x12\x18\n" +
+	"\aexpires\x18\x01 \x01(\x03R\aexpires\"=\n" +
 	"\n" +
 	"CorpOrders\x12/\n" +
 	"\x06orders\x18\x01 \x03(\v2\x17.xeno.corp.v1.CorpOrderR\x06orders\"\x80\x02\n" +

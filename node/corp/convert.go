@@ -172,6 +172,46 @@ func balancesFromWire(w *wire.CorpBalances) (ledger.Balances, error) {
 	}, nil
 }
 
+func accountsToWire(a *ledger.Accounts) *wire.CorpAccounts {
+	w := &wire.CorpAccounts{External: int64(a.External), Fee: int64(a.Fee), Dispute: int64(a.Dispute), Sum: int64(a.Sum())}
+	var others ledger.Balances // what does not fit the list, so that the sum still holds
+	for i, b := range a.Peers {
+		if i < MaxAccountsListed {
+			w.Peers = append(w.Peers, balancesToWire(b))
+			continue
+		}
+		others.Name = "all others"
+		others.Available += b.Available
+		others.Reserved += b.Reserved
+		others.Held += b.Held
+		others.Pending += b.Pending
+	}
+	if others.Name != "" {
+		w.Peers = append(w.Peers, balancesToWire(others))
+	}
+	return w
+}
+
+// transfer is what deposits and withdrawals have in common.
+type transfer struct {
+	ID     ledger.ID
+	Peer   dht.PeerID
+	Amount ledger.Amount
+	Note   string
+}
+
+func transferFromWire(w *wire.CorpTransfer) (transfer, error) {
+	id, err := idFromWire(w.GetId())
+	if err != nil {
+		return transfer{}, err
+	}
+	peer, err := peerFromWire(w.GetPeer())
+	if err != nil {
+		return transfer{}, err
+	}
+	return transfer{ID: id, Peer: peer, Amount: ledger.Amount(w.GetAmount()), Note: w.GetNote()}, nil
+}
+
 func accountsFromWire(w *wire.CorpAccounts) (ledger.Accounts, error) {
 	a := ledger.Accounts{
 		External: ledger.Amount(w.GetExternal()), Fee: ledger.Amount(w.GetFee()), Dispute: ledger.Amount(w.GetDispute()),

@@ -35,3 +35,19 @@ const (
 	// may still claim: time enough to restart a crashed daemon.
 	DefaultClaimGrace = 15 * time.Minute
 )
+
+const (
+	// maxGroup bounds the calls that one write to the disk makes durable, and
+	// those that wait for the next.
+	maxGroup = 512
+	// tickEvery is how often what is due by time is carried out when no call
+	// does: a reservation outlives its expiry by no more.
+	tickEvery = time.Second
+	// A peer may try registerAttempts codes in registerWindow. A code has 130
+	// random bits, so this protects the log and the processor, not the codes.
+	registerAttempts = 10
+	registerWindow   = time.Minute
+	// maxTracked bounds the peers whose attempts are remembered; beyond it
+	// every peer without a record waits for the window to end.
+	maxTracked = 10_000
+)
