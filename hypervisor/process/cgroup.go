@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,16 +18,17 @@ import (
 // must be locked, until leave moves it back. So the keeper's own time is
 // nobody's bill.
 func enter(c Cgroup, attr *syscall.SysProcAttr) (leave func() error, err error) {
-	var back []string // tasks files of the groups that the thread came from
+	var homes, groups []*os.File // tasks files of where the thread came from, and goes to
 	var dir *os.File
 	tid := strconv.Itoa(unix.Gettid())
 	leave = func() error {
 		var errs error
-		for _, path := range back {
-			errs = errors.Join(errs, writeFile(path, tid))
+		for _, home := range slices.Backward(homes) {
+			_, err := home.WriteString(tid)
+			errs = errors.Join(errs, err)
 		}
-		if dir != nil {
-			errs = errors.Join(errs, dir.Close())
+		for _, f := range append(append(homes, groups...), dir) {
+			f.Close()
 		}
 		return errs
 	}
@@ -36,29 +38,38 @@ func enter(c Cgroup, attr *syscall.SysProcAttr) (leave func() error, err error) 
 		}
 		attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
 	}
+	// All is opened first: what the thread does in the group is counted, and
+	// when it leaves it may be confined.
 	for _, group := range c.Legacy {
-		from, err := legacyHome(group)
-		if err == nil {
-			err = writeFile(filepath.Join(group, "tasks"), tid)
-		}
+		home, err := legacyHome(group)
 		if err != nil {
+			return nil, errors.Join(err, leave())
+		}
+		homes = append(homes, home)
+		f, err := os.OpenFile(filepath.Join(group, "tasks"), os.O_WRONLY, 0)
+		if err != nil {
+			return nil, errors.Join(err, leave())
+		}
+		groups = append(groups, f)
+	}
+	for _, f := range groups {
+		if _, err := f.WriteString(tid); err != nil {
 			return nil, errors.Join(fmt.Errorf("join control group: %w", err), leave())
 		}
-		back = append(back, filepath.Join(from, "tasks"))
 	}
 	return leave, nil
 }
 
-// legacyHome returns the directory, in the hierarchy that group is part of, of
+// legacyHome opens the tasks file, in the hierarchy that group is part of, of
 // the group that the calling thread is in.
-func legacyHome(group string) (string, error) {
+func legacyHome(group string) (*os.File, error) {
 	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	own, err := os.ReadFile("/proc/thread-self/cgroup")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for line := range strings.Lines(string(mounts)) {
 		before, after, ok := strings.Cut(line, " - cgroup ")
@@ -74,12 +85,12 @@ func legacyHome(group string) (string, error) {
 			}
 			rel, err := filepath.Rel(fields[3], parts[2])
 			if err != nil {
-				return "", err
+				return nil, err
 			}
-			return filepath.Join(fields[4], rel), nil
+			return os.OpenFile(filepath.Join(fields[4], rel, "tasks"), os.O_WRONLY, 0)
 		}
 	}
-	return "", fmt.Errorf("%s is in no v1 hierarchy", group)
+	return nil, fmt.Errorf("%s is in no v1 hierarchy", group)
 }
 
 // containsAll tells whether ",a,b,c," holds every word of "a,b".

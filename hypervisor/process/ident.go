@@ -23,6 +23,16 @@ func bootID() (string, error) {
 	return strings.TrimSpace(string(data)), nil
 }
 
+// SinceBoot reads the clock that starts with the machine, runs while it sleeps
+// and is never set: differences hold across restarts of a program.
+func SinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("process: clock_gettime: " + err.Error()) // since Linux 2.6.39 it cannot fail
+	}
+	return time.Duration(ts.Nano())
+}
+
 // identify describes the process that has the number pid now.
 func identify(pid int) (ident, error) {
 	s, err := readStat(pid)

@@ -38,59 +38,69 @@ func MaybeRun() {
 	os.Exit(0)
 }
 
+// A keeper looks after one started child.
+type keeper struct {
+	job     job
+	uptime  time.Duration // when the child was started
+	cmd     *exec.Cmd
+	copied  sync.WaitGroup
+	pipes   []*os.File
+	signals chan os.Signal
+}
+
 // keep is the life of a keeper.
 func keep() error {
 	// The child dies with the thread that started it (parent death signal):
-	// that must be this one, which lives as long as the process.
+	// that must be this one, which lives as long as the process. It may become
+	// confined with the child, so all but the start is done by others.
 	runtime.LockOSThread()
 	unix.Umask(0o077)
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, askSignal, killSignal)
+	k := &keeper{signals: make(chan os.Signal, 8)}
+	signal.Notify(k.signals, askSignal, killSignal)
 	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGPIPE)
 	for fd := configFD; fd <= lockFD; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	answer := os.NewFile(replyFD, "reply")
-	k, err := launch()
+	err := k.readJob()
+	if err == nil {
+		err = k.start()
+	}
+	done := make(chan error)
+	go func() { done <- k.live(err) }()
+	return <-done
+}
+
+func (k *keeper) readJob() error {
+	config := os.NewFile(configFD, "config")
+	defer config.Close()
+	if err := json.NewDecoder(io.LimitReader(config, maxConfigBytes)).Decode(&k.job); err != nil {
+		return fmt.Errorf("read the job: %w", err)
+	}
+	return nil
+}
+
+// live records the start, answers for it, and watches over what was started.
+func (k *keeper) live(err error) error {
+	if err == nil {
+		if err = k.record(); err != nil {
+			err = fmt.Errorf("write the record: %w", err)
+		}
+	}
+	if err != nil {
+		k.end()
+	}
 	r := reply{}
 	if err != nil {
 		r.Err = err.Error()
 	}
 	// When the daemon is dead nobody reads this; the record says it all.
+	answer := os.NewFile(replyFD, "reply")
 	_ = json.NewEncoder(answer).Encode(r)
 	answer.Close()
 	if err != nil {
 		return err
 	}
-	return k.watch(signals)
-}
-
-// A keeper looks after one started child.
-type keeper struct {
-	job    job
-	cmd    *exec.Cmd
-	copied sync.WaitGroup
-	pipes  []*os.File
-}
-
-// launch reads the job, starts the child and writes the record.
-func launch() (*keeper, error) {
-	var j job
-	config := os.NewFile(configFD, "config")
-	if err := json.NewDecoder(io.LimitReader(config, maxConfigBytes)).Decode(&j); err != nil {
-		return nil, fmt.Errorf("read the job: %w", err)
-	}
-	config.Close()
-	k := &keeper{job: j}
-	if err := k.start(); err != nil {
-		k.drain()
-		return nil, err
-	}
-	if err := k.record(); err != nil {
-		k.end()
-		return nil, fmt.Errorf("write the record: %w", err)
-	}
-	return k, nil
+	return k.watch()
 }
 
 func (k *keeper) start() error {
@@ -113,14 +123,16 @@ func (k *keeper) start() error {
 	if k.cmd.Env == nil {
 		k.cmd.Env = []string{}
 	}
-	if k.job.Stdin != "" {
-		in, err := os.Open(k.job.Stdin)
-		if err != nil {
-			return err
-		}
-		defer in.Close()
-		k.cmd.Stdin = in
+	path := k.job.Stdin
+	if path == "" {
+		path = os.DevNull
 	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	k.cmd.Stdin = in
 	for i := range k.job.Files {
 		f := os.NewFile(uintptr(filesFD+i), "file"+strconv.Itoa(i))
 		unix.CloseOnExec(filesFD + i)
@@ -143,15 +155,18 @@ func (k *keeper) start() error {
 	if err != nil {
 		return err
 	}
-	err = k.cmd.Start()
-	err = errors.Join(err, leave())
-	if k.cmd.Process != nil {
-		err = errors.Join(err, k.limit())
-		if err != nil {
-			k.end()
-		}
+	if c := k.job.Confine; c != nil {
+		err = confine(k.job.Path, *c)
 	}
-	return err
+	if err == nil {
+		k.uptime = SinceBoot()
+		err = k.cmd.Start()
+	}
+	err = errors.Join(err, leave())
+	if err != nil {
+		return err
+	}
+	return k.limit()
 }
 
 // copyTo returns the write end of a pipe that is copied to a bounded file.
@@ -196,43 +211,29 @@ func (k *keeper) record() error {
 	}
 	return writeDurably(k.job.Dir, recordName, record{
 		Version: formatVersion, Boot: boot, Keeper: self, Child: child,
-		Started: time.Now().UTC(), Cgroup: k.job.Cgroup,
+		Started: time.Now().UTC(), Uptime: int64(k.uptime), Cgroup: k.job.Cgroup,
 	})
 }
 
 // watch waits for the child's end and writes it down.
-func (k *keeper) watch(signals <-chan os.Signal) error {
+func (k *keeper) watch() error {
 	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	group := -k.cmd.Process.Pid // setsid made it the leader of its group
-	wg.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case s := <-signals:
-				if s == killSignal {
-					_ = unix.Kill(group, unix.SIGKILL)
-					continue
-				}
-				_ = unix.Kill(group, unix.SIGTERM)
-				_ = unix.Kill(group, unix.SIGCONT)
-			}
-		}
-	})
+	var obeyed sync.WaitGroup
+	timedOut := false
+	obeyed.Go(func() { timedOut = k.obey(ctx) })
 	// WNOWAIT leaves a zombie: until it is reaped its number is not reused,
 	// and its clock can be read.
-	for {
-		err := unix.Waitid(unix.P_PID, k.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
+	pid := k.cmd.Process.Pid
+	for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		continue
 	}
-	clock, _ := cpuTime(k.cmd.Process.Pid) // rusage follows
-	e := exit{Version: formatVersion, CPU: int64(clock), Ended: time.Now().UTC()}
+	run := SinceBoot() - k.uptime
+	clock, _ := cpuTime(pid) // rusage follows
+	e := exit{Version: formatVersion, Run: int64(run), CPU: int64(clock), Ended: time.Now().UTC()}
 	cancel()
-	wg.Wait()
+	obeyed.Wait()
 	k.end()
+	e.TimedOut = timedOut
 	state := k.cmd.ProcessState
 	e.Code = state.ExitCode()
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
@@ -245,11 +246,41 @@ func (k *keeper) watch(signals <-chan os.Signal) error {
 	return writeDurably(k.job.Dir, exitName, e)
 }
 
+// obey carries out what the daemon signals, and the time limit, until the
+// child has ended. It reports whether the time limit came first.
+func (k *keeper) obey(ctx context.Context) (timedOut bool) {
+	group := -k.cmd.Process.Pid // setsid made it the leader of its group
+	var timeout <-chan time.Time
+	if k.job.Timeout > 0 {
+		timer := time.NewTimer(k.job.Timeout)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return timedOut
+		case <-timeout:
+			timedOut = true
+			_ = unix.Kill(group, unix.SIGKILL)
+		case s := <-k.signals:
+			if s == killSignal {
+				_ = unix.Kill(group, unix.SIGKILL)
+				continue
+			}
+			_ = unix.Kill(group, unix.SIGTERM)
+			_ = unix.Kill(group, unix.SIGCONT)
+		}
+	}
+}
+
 // end kills whatever of the child runs and takes its status.
 func (k *keeper) end() {
-	_ = unix.Kill(-k.cmd.Process.Pid, unix.SIGKILL)
-	_ = k.cmd.Process.Kill()
-	_ = k.cmd.Wait()
+	if k.cmd != nil && k.cmd.Process != nil {
+		_ = unix.Kill(-k.cmd.Process.Pid, unix.SIGKILL)
+		_ = k.cmd.Process.Kill()
+		_ = k.cmd.Wait()
+	}
 	killDescendants()
 	killCgroup(k.job.Cgroup)
 	k.drain()

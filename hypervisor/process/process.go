@@ -71,6 +71,12 @@ type Config struct {
 	Limits []Limit
 	// Credential is whom the child runs as. Nil: as the caller.
 	Credential *Credential
+	// Timeout is the most time, pauses included, that the child may take
+	// before it is killed. 0: no limit.
+	Timeout time.Duration
+	// Confine bounds what the child can reach, where the kernel has Landlock
+	// (Linux 5.13). Nil: no bounds.
+	Confine *Confinement
 	// Keeper is the executable that calls MaybeRun. Empty: the running one.
 	// Programs that embed the platform and cannot call MaybeRun in their own
 	// main name the path of xeno-node here.
@@ -81,7 +87,8 @@ type Config struct {
 type Cgroup struct {
 	// Unified is the directory in the v2 tree, joined by clone3.
 	Unified string `json:"unified,omitempty"`
-	// Legacy are the directories in the v1 hierarchies.
+	// Legacy are the directories in the v1 hierarchies, in the order in which
+	// they are joined: that which counts CPU time belongs at the end.
 	Legacy []string `json:"legacy,omitempty"`
 }
 
@@ -97,6 +104,17 @@ type Credential struct {
 	GID uint32 `json:"gid"`
 }
 
+// A Confinement names the files that a child can reach: itself, what is listed
+// here, and what is handed to it open. It cannot use TCP or signal others, where
+// the kernel's Landlock knows these.
+type Confinement struct {
+	// Read are files and directories that may be read and executed. What
+	// does not exist is left out.
+	Read []string `json:"read"`
+	// Write are directories in which all is allowed.
+	Write []string `json:"write"`
+}
+
 // A Status says whether a process runs, and if not how it ended.
 type Status struct {
 	Running bool
@@ -107,7 +125,10 @@ type Status struct {
 	Code   int       // exit code; -1 when a signal ended it
 	Signal syscall.Signal
 	Lost   bool // the keeper was killed, or the machine restarted
-	// CPU and MaxBytes hold at any time, except when Lost.
+	// TimedOut reports that the keeper ended it after Config.Timeout.
+	TimedOut bool
+	// The following hold at any time, except when Lost.
+	Run      time.Duration // since the start, pauses included, on a clock that is never set
 	CPU      time.Duration // user and system time of all threads
 	MaxBytes uint64        // peak resident memory; 0: not known
 }
@@ -183,7 +204,7 @@ func (p *Process) status() (s Status, settled bool, err error) {
 	case err == nil:
 		p.reap()
 		s.Ended, s.Code, s.Signal = e.Ended, e.Code, syscall.Signal(e.Signal)
-		s.CPU, s.MaxBytes = time.Duration(e.CPU), e.MaxBytes
+		s.Run, s.CPU, s.MaxBytes, s.TimedOut = time.Duration(e.Run), time.Duration(e.CPU), e.MaxBytes, e.TimedOut
 		return s, true, nil
 	case !errors.Is(err, os.ErrNotExist):
 		return Status{}, false, err
@@ -194,6 +215,7 @@ func (p *Process) status() (s Status, settled bool, err error) {
 		return s, true, nil
 	}
 	s.Running, s.PID = true, p.record.Child.PID
+	s.Run = max(SinceBoot()-time.Duration(p.record.Uptime), 0)
 	s.CPU, s.MaxBytes, settled = consumed(p.record.Child)
 	return s, settled, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -17,6 +18,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/cgroup"
+	"github.com/xenoserver/xeno/internal/testenv"
 )
 
 // childArg is the argv[0] of this test binary run as a child.
@@ -86,6 +91,18 @@ func child(name string, args []string) int {
 		}
 		fmt.Println("ready")
 		sleep()
+	case "reach": // tells which of the named files can be opened, or made
+		for _, path := range args {
+			f, err := os.OpenFile(path, os.O_RDONLY, 0)
+			if errors.Is(err, os.ErrNotExist) {
+				f, err = os.Create(path)
+			}
+			fmt.Println(filepath.Base(path), err == nil)
+			f.Close()
+		}
+		_, err := net.Dial("tcp", "127.0.0.1:1")
+		fmt.Println("net", errors.Is(err, unix.ECONNREFUSED))
+		fmt.Println("end")
 	case "stat":
 		data, _ := os.ReadFile("/proc/self/status")
 		os.Stdout.Write(data)
@@ -295,6 +312,94 @@ func TestFilesAndLimits(t *testing.T) {
 	out := output(t, p, "Max open files")
 	if !strings.Contains(out, "NoNewPrivs:\t1") {
 		t.Error("may gain privileges")
+	}
+}
+
+func TestTimeout(t *testing.T) {
+	p := startConfig(t, Config{Args: []string{"stubborn"}, Timeout: 50 * time.Millisecond})
+	if s := wait(t, p); !s.TimedOut || s.Code != -1 || s.Run < 50*time.Millisecond || s.Run > 10*time.Second {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestConfinement(t *testing.T) {
+	base := t.TempDir()
+	read, write, hidden := filepath.Join(base, "read"), filepath.Join(base, "write"), filepath.Join(base, "hidden")
+	for _, path := range []string{read, write, hidden} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, filepath.Base(path)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Config{Args: []string{"reach", read + "/read", read + "/new-r", write + "/write", write + "/new-w", hidden + "/hidden", "/etc/passwd"}}
+	p := startConfig(t, c)
+	wait(t, p)
+	free := "read true\nnew-r true\nwrite true\nnew-w true\nhidden true\npasswd true\nnet true\nend\n"
+	if got := output(t, p, "end"); got != free {
+		t.Errorf("unconfined: %q", got)
+	}
+	for _, path := range []string{read + "/new-r", write + "/new-w"} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Confine = &Confinement{Read: []string{read, "/no/such/file"}, Write: []string{write}}
+	p = startConfig(t, c)
+	if s := wait(t, p); s.Code != 0 {
+		t.Errorf("%+v", s)
+	}
+	got := output(t, p, "end")
+	if got == free {
+		testenv.Require(t, "landlock", fmt.Errorf("no Landlock: %w", hypervisor.ErrNotSupported))
+	}
+	if want := "read true\nnew-r false\nwrite true\nnew-w true\nhidden false\npasswd false\nnet false\nend\n"; got != want {
+		t.Errorf("confined: got %q, want %q", got, want)
+	}
+}
+
+// TestCgroup checks that the child is born in its group, and that it takes all
+// of it along when it ends.
+func TestCgroup(t *testing.T) {
+	tree, err := cgroup.Open(cgroup.Config{Parent: fmt.Sprintf("xeno-process-test-%d", os.Getpid())})
+	testenv.Require(t, "root", err)
+	defer tree.Close()
+	g, err := tree.Create("group", cgroup.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Remove(context.Background())
+	p := startConfig(t, Config{Args: []string{"burn"}, Cgroup: Cgroup{Unified: g.Unified(), Legacy: g.Legacy()}})
+	s := wait(t, p)
+	u, err := g.Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The group also counts the fork and the exec, not the keeper's life.
+	if diff := u.CPU - s.CPU; diff < -time.Millisecond || diff > s.CPU/1000+time.Millisecond {
+		t.Errorf("group counted %v, clock %v", u.CPU, s.CPU)
+	}
+	p = startConfig(t, Config{Args: []string{"family"}, Cgroup: Cgroup{Unified: g.Unified(), Legacy: g.Legacy()}})
+	wait(t, p)
+	for _, dir := range append(g.Legacy(), g.Unified()) {
+		if data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err != nil || len(data) > 0 {
+			t.Errorf("%s still holds %q, %v", dir, data, err)
+		}
+	}
+}
+
+func TestCredential(t *testing.T) {
+	if err := testenv.Root(); err != nil {
+		testenv.Require(t, "root", err)
+	}
+	p := startConfig(t, Config{Args: []string{"stat"}, Credential: &Credential{UID: 65534, GID: 65533}})
+	wait(t, p)
+	out := output(t, p, "Max open files")
+	for _, want := range []string{"Uid:\t65534\t65534\t65534\t65534\n", "Gid:\t65533\t65533\t65533\t65533\n", "Groups:\t \n", "CapEff:\t0000000000000000\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in %s", want, out)
+		}
 	}
 }
 

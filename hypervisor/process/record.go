@@ -38,6 +38,7 @@ type record struct {
 	Keeper  ident     `json:"keeper"`
 	Child   ident     `json:"child"`
 	Started time.Time `json:"started"`
+	Uptime  int64     `json:"uptime_ns"` // SinceBoot when it was started
 	Cgroup  Cgroup    `json:"cgroup"`
 }
 
@@ -46,6 +47,8 @@ type exit struct {
 	Version  int       `json:"version"`
 	Code     int       `json:"code"`
 	Signal   int       `json:"signal"`
+	TimedOut bool      `json:"timed_out"`
+	Run      int64     `json:"run_ns"`
 	CPU      int64     `json:"cpu_ns"`
 	MaxBytes uint64    `json:"max_bytes"`
 	Ended    time.Time `json:"ended"`
@@ -77,7 +80,7 @@ func decodeExit(data []byte) (exit, error) {
 	if e.Version != formatVersion {
 		return exit{}, fmt.Errorf("%w: version %d, want %d", errRecord, e.Version, formatVersion)
 	}
-	if e.CPU < 0 || e.Signal < 0 || e.Code < -1 {
+	if e.CPU < 0 || e.Run < 0 || e.Signal < 0 || e.Code < -1 {
 		return exit{}, fmt.Errorf("%w: negative counts", errRecord)
 	}
 	return e, nil

@@ -32,18 +32,20 @@ const (
 
 // A job is what a keeper is told to do.
 type job struct {
-	Dir        string      `json:"dir"`
-	Path       string      `json:"path"`
-	Name       string      `json:"name"`
-	Args       []string    `json:"args"`
-	Env        []string    `json:"env"`
-	WorkDir    string      `json:"work_dir"`
-	Stdin      string      `json:"stdin"`
-	Files      int         `json:"files"`
-	LogBytes   int64       `json:"log_bytes"`
-	Cgroup     Cgroup      `json:"cgroup"`
-	Limits     []Limit     `json:"limits"`
-	Credential *Credential `json:"credential"`
+	Dir        string        `json:"dir"`
+	Path       string        `json:"path"`
+	Name       string        `json:"name"`
+	Args       []string      `json:"args"`
+	Env        []string      `json:"env"`
+	WorkDir    string        `json:"work_dir"`
+	Stdin      string        `json:"stdin"`
+	Files      int           `json:"files"`
+	LogBytes   int64         `json:"log_bytes"`
+	Cgroup     Cgroup        `json:"cgroup"`
+	Limits     []Limit       `json:"limits"`
+	Credential *Credential   `json:"credential"`
+	Timeout    time.Duration `json:"timeout_ns"`
+	Confine    *Confinement  `json:"confine"`
 }
 
 // A reply is a keeper's answer, once.
@@ -81,6 +83,7 @@ func (c Config) job() (job, error) {
 		Dir: c.Dir, Path: c.Path, Name: c.Name, Args: c.Args, Env: c.Env,
 		WorkDir: c.WorkDir, Stdin: c.Stdin, Files: len(c.Files), LogBytes: c.LogBytes,
 		Cgroup: c.Cgroup, Limits: c.Limits, Credential: c.Credential,
+		Timeout: c.Timeout, Confine: c.Confine,
 	}
 	if j.Path == "" {
 		j.Path = selfExe
@@ -98,6 +101,9 @@ func (c Config) job() (job, error) {
 		if !filepath.IsAbs(path) {
 			return job{}, fmt.Errorf("path %q is not absolute", path)
 		}
+	}
+	if j.Timeout < 0 {
+		return job{}, fmt.Errorf("Timeout %v is negative", j.Timeout)
 	}
 	if j.LogBytes < 0 || j.LogBytes > maxLogBytes {
 		return job{}, fmt.Errorf("LogBytes %d is not between 0 and %d", j.LogBytes, maxLogBytes)
