@@ -81,6 +81,8 @@ type Coordinate struct {
 type ServerStatus struct {
 	// Environments are the kinds it runs.
 	Environments []string `json:"environments"`
+	// Unsupported says why the machine cannot run the other kinds, by kind.
+	Unsupported map[string]string `json:"unsupported,omitempty"`
 	// Drivers are the drivers behind them, in order of preference.
 	Drivers []string `json:"drivers"`
 	// Meter is the source of the billed readings: ebpf, cgroup, rusage.
