@@ -16,6 +16,7 @@ type session struct {
 	settled   bool          // ready is closed
 	stranger  time.Time     // since when it is connected without being admitted
 	admitted  bool
+	reshown   bool // kad-dht was told about it a second time
 	until     time.Time
 	shown     []byte // the credential it showed
 	agent     string
@@ -155,6 +156,19 @@ func (g *gate) setAdmittedLocked(s *session, admitted bool, now time.Time) {
 		s.stranger = now
 	}
 	s.admitted = admitted
+	s.reshown = s.reshown && admitted
+}
+
+// reshow returns true once for each admission.
+func (g *gate) reshow(id dht.PeerID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.sessions[id]
+	if s == nil || !s.admitted || s.reshown {
+		return false
+	}
+	s.reshown = true
+	return true
 }
 
 // admitted tells whether the peer is admitted at this moment.
@@ -183,38 +197,38 @@ func (g *gate) wait(ctx context.Context, id dht.PeerID) error {
 	s := g.sessions[id]
 	if s == nil {
 		g.mu.Unlock()
-		return fmt.Errorf("%s is not connected: %w", id, ErrUnreachable)
+		return fmt.Errorf("%w: not connected", ErrUnreachable)
 	}
 	ready := s.ready
 	g.mu.Unlock()
 
 	select {
 	case <-ready:
-		return g.verdictOn(id, s)
+		return g.verdictOn(s)
 	default:
 	}
 	timer := time.NewTimer(helloTimeout)
 	defer timer.Stop()
 	select {
 	case <-ready:
-		return g.verdictOn(id, s)
+		return g.verdictOn(s)
 	case <-timer.C:
-		return fmt.Errorf("%s did not say hello within %v: %w", id, helloTimeout, ErrNotAdmitted)
+		return fmt.Errorf("%w: no hello within %v", ErrNotAdmitted, helloTimeout)
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the hello of %s: %w", id, ctx.Err())
+		return fmt.Errorf("wait for its hello: %w", ctx.Err())
 	}
 }
 
-func (g *gate) verdictOn(id dht.PeerID, s *session) error {
+func (g *gate) verdictOn(s *session) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case s.admitted && time.Now().Before(s.until):
 		return nil
 	case s.admitted:
-		return fmt.Errorf("%s: credential expired at %s: %w", id, s.until.UTC().Format(time.RFC3339), ErrNotAdmitted)
+		return fmt.Errorf("%w: credential expired at %s", ErrNotAdmitted, s.until.UTC().Format(time.RFC3339))
 	default:
-		return fmt.Errorf("%s: %w", id, s.refusal)
+		return s.refusal
 	}
 }
 
@@ -257,6 +271,19 @@ func (g *gate) at(p dht.Position) (id dht.PeerID, ok bool) {
 	return id, ok && g.sessions[id].admitted
 }
 
+// welcome tells whether some admitted peer admits this node, as far as it
+// said.
+func (g *gate) welcome() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.sessions {
+		if s.admitted && s.refusedBy == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // describe returns until when the peer is admitted and its program, false
 // if it is not.
 func (g *gate) describe(id dht.PeerID) (until time.Time, agent string, ok bool) {
@@ -277,7 +304,7 @@ func (g *gate) sweep(now time.Time) (expired, overdue []dht.PeerID, next time.Ti
 	next = now.Add(g.grace)
 	for id, s := range g.sessions {
 		if s.admitted && !now.Before(s.until) {
-			s.refusal = fmt.Errorf("credential expired at %s: %w", s.until.UTC().Format(time.RFC3339), ErrNotAdmitted)
+			s.refusal = fmt.Errorf("%w: credential expired at %s", ErrNotAdmitted, s.until.UTC().Format(time.RFC3339))
 			g.setAdmittedLocked(s, false, now)
 			expired = append(expired, id)
 		}

@@ -33,14 +33,21 @@ func (o *Overlay) Bootstrap(ctx context.Context) error {
 	if len(o.bootstrap) == 0 {
 		return nil
 	}
-	if err := o.connectBootstrap(ctx); err != nil {
-		return fmt.Errorf("kad: bootstrap: %w", err)
-	}
-	o.awaitRoutingTable(ctx)
-	if _, err := o.lookup(ctx, o.id.Position(), dht.K, nil); err != nil {
+	if err := o.join(ctx); err != nil {
 		return fmt.Errorf("kad: bootstrap: %w", err)
 	}
 	return nil
+}
+
+// join connects to the bootstrap peers and makes itself known to its
+// neighbours by looking for its own position.
+func (o *Overlay) join(ctx context.Context) error {
+	if err := o.connectBootstrap(ctx); err != nil {
+		return err
+	}
+	o.awaitRoutingTable(ctx)
+	_, err := o.lookup(ctx, o.id.Position(), dht.K, nil)
+	return err
 }
 
 // connectBootstrap connects to all bootstrap peers at once; one is enough.
@@ -189,7 +196,8 @@ func (o *Overlay) purge() {
 }
 
 // Reannounce says hello again to every connected peer, after the node got
-// another credential, and returns when all have answered or timed out.
+// another credential, and returns when all have answered or timed out. After
+// the first credential, Bootstrap should be called again.
 func (o *Overlay) Reannounce() {
 	ctx, leave, err := o.begin(o.ctx)
 	if err != nil {
@@ -210,6 +218,7 @@ func (o *Overlay) Reannounce() {
 		})
 	}
 	wg.Wait()
+	signal(o.lost) // whoever was alone for want of a credential is not any more
 }
 
 // janitor ends admissions that expired and connections whose grace is over.
@@ -257,12 +266,12 @@ func (o *Overlay) keeper() {
 		}
 		o.warm()
 		next := warmInterval
-		if o.joined.Load() && len(o.bootstrap) > 0 && len(o.gate.members()) == 0 {
-			if err := o.connectBootstrap(o.ctx); err != nil {
+		if o.joined.Load() && len(o.bootstrap) > 0 && !o.gate.welcome() {
+			if err := o.join(o.ctx); err != nil {
 				o.log.Debug("alone, and no bootstrap peer helps", logErr(err))
 				next, pause = pause, min(2*pause, aloneMax)
 			} else {
-				next, pause = aloneMin, aloneMin
+				pause = aloneMin
 			}
 		}
 		timer.Reset(jitter(next))
@@ -270,8 +279,9 @@ func (o *Overlay) keeper() {
 }
 
 // warm compares the routing table with the connections: members that are not
-// connected are dialled and removed if that fails, and admitted peers that
-// kad-dht missed are shown to it again.
+// connected are dialled and removed if that fails. Admitted peers that kad-dht
+// missed are shown to it once more; not again and again, since each time it
+// would put them in the place of others.
 func (o *Overlay) warm() {
 	table := o.dht.RoutingTable()
 	var wg sync.WaitGroup
@@ -292,7 +302,7 @@ func (o *Overlay) warm() {
 	}
 	wg.Wait()
 	for _, m := range o.gate.members() {
-		if p := toPeer(m.id); table.Find(p) == "" && table.UsefulNewPeer(p) {
+		if p := toPeer(m.id); o.gate.reshow(m.id) && table.Find(p) == "" {
 			o.welcome(m.id)
 		}
 	}

@@ -52,7 +52,7 @@ func (o *Overlay) serve(proto string, limit int, h Handler, gated func(network.S
 		panic("kad: handle " + proto + ": served already")
 	}
 	o.services[proto] = sv
-	o.host.SetStreamHandler(protocol.ID(proto), gated(func(s network.Stream) { o.serveRequest(sv, s) }))
+	o.base.SetStreamHandler(protocol.ID(proto), gated(func(s network.Stream) { o.serveRequest(sv, s) }))
 }
 
 // serveRequest answers the one request of a stream.
@@ -238,7 +238,7 @@ func (o *Overlay) open(ctx context.Context, to dht.Contact, proto string) (netwo
 // peers get there. The net.Conn is a *Stream.
 func (o *Overlay) HandleStream(proto string, h func(ctx context.Context, from dht.PeerID, s net.Conn)) {
 	served := newQuota(maxServed, maxPeerServed)
-	o.host.SetStreamHandler(protocol.ID(proto), o.gated(func(s network.Stream) {
+	o.base.SetStreamHandler(protocol.ID(proto), o.gated(func(s network.Stream) {
 		if !o.enter() {
 			_ = s.ResetWithError(network.StreamShutdown)
 			return
