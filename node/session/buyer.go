@@ -278,7 +278,7 @@ func (s *bought) info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in := Info{
-		ID: s.id, State: s.rec.State, Peer: s.server, Agreement: s.agreement,
+		ID: s.id, State: s.rec.State, Peer: s.server, Agreement: s.agreement, Link: s.links[len(s.links)-1],
 		Started: fromMillis(s.rec.Status.Started), Ended: fromMillis(s.rec.Status.Ended),
 		Reason: s.rec.Reason, Detail: s.rec.Detail, ExitCode: s.rec.Status.ExitCode,
 		Usage: newest.receipt.Usage, Readings: newest.receipt.Readings, Amount: newest.receipt.Amount,

@@ -134,7 +134,7 @@ func (h *Host) launch(ctx context.Context, s *hosted, a *ledger.Agreement) (hype
 	if in, err := h.instance(ctx, s); err == nil {
 		return in, nil
 	}
-	path, err := h.cfg.Images.Fetch(ctx, a.Terms.Image.Cid)
+	path, err := h.cfg.Images.Fetch(ctx, hypervisor.Kind(a.Terms.Environment), a.Terms.Image.Cid)
 	if err != nil {
 		return hypervisor.Instance{}, fmt.Errorf("fetch image %s: %w", a.Terms.Image, err)
 	}

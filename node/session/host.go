@@ -39,9 +39,10 @@ type Claimer interface {
 // ErrClaimRefused reports a claim that XenoCorp will not pay, ever.
 var ErrClaimRefused = errors.New("session: claim refused by XenoCorp")
 
-// Images makes the content of a CID a local file or directory.
+// Images makes the content of a CID local: a file for a WASI module, a
+// directory for a Linux image.
 type Images interface {
-	Fetch(ctx context.Context, root cid.Cid) (path string, err error)
+	Fetch(ctx context.Context, kind hypervisor.Kind, root cid.Cid) (path string, err error)
 }
 
 // A HostConfig says what a XenoServer offers and what it is made of.
@@ -236,9 +237,9 @@ func (h *Host) endAll() {
 		s.requestStop(ledger.ReasonEvicted)
 	}
 	for _, s := range h.all() {
-		for s.alive() {
+		for changed := s.changes(); s.alive(); changed = s.changes() {
 			select {
-			case <-s.changes():
+			case <-changed:
 			case <-deadline.C:
 				return
 			}
@@ -281,6 +282,48 @@ func (h *Host) Hosted() []Info {
 		out = append(out, s.info())
 	}
 	return out
+}
+
+// Session describes one session, for the operator.
+func (h *Host) Session(id ledger.ID) (Info, bool) {
+	h.mu.Lock()
+	s := h.sessions[id]
+	h.mu.Unlock()
+	if s == nil {
+		return Info{}, false
+	}
+	return s.info(), true
+}
+
+// Receipts returns receipts of a session, oldest first, from after on.
+func (h *Host) Receipts(id ledger.ID, after uint64) ([]*ledger.Envelope, error) {
+	h.mu.Lock()
+	s := h.sessions[id]
+	h.mu.Unlock()
+	if s == nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	return s.log.page(after, maxReceiptPage)
+}
+
+// Evict ends a session on behalf of the operator and waits until its
+// environment is gone and the final receipt sealed.
+func (h *Host) Evict(ctx context.Context, id ledger.ID) (Info, error) {
+	h.mu.Lock()
+	s := h.sessions[id]
+	h.mu.Unlock()
+	if s == nil {
+		return Info{}, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	s.requestStop(ledger.ReasonEvicted)
+	for changed := s.changes(); s.alive(); changed = s.changes() {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return s.info(), ctx.Err()
+		}
+	}
+	return s.info(), nil
 }
 
 func (h *Host) all() []*hosted {

@@ -29,8 +29,9 @@ type Info struct {
 	State      State
 	Peer       dht.PeerID // the other side
 	Agreement  ledger.Agreement
-	Started    time.Time // zero before it runs
-	Ended      time.Time // zero until it ends
+	Link       ledger.Link // to the newest revision of it
+	Started    time.Time   // zero before it runs
+	Ended      time.Time   // zero until it ends
 	Reason     ledger.Reason
 	Detail     string
 	ExitCode   int
@@ -167,7 +168,7 @@ func (s *hosted) info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in := Info{
-		ID: s.id, State: s.rec.State, Peer: s.agreement.Client, Agreement: s.agreement,
+		ID: s.id, State: s.rec.State, Peer: s.agreement.Client, Agreement: s.agreement, Link: s.link,
 		Started: fromMillis(s.rec.Started), Ended: fromMillis(s.rec.Ended),
 		Reason: s.rec.Reason, Detail: s.rec.Detail, ExitCode: s.rec.ExitCode,
 		Usage: newest.receipt.Usage, Readings: newest.receipt.Readings, Amount: newest.receipt.Amount,

@@ -8,28 +8,29 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/meter"
 	"github.com/xenoserver/xeno/ledger"
 )
 
-// measure reads the meters: first the independent one, where there is one,
-// then the driver's counters.
+// measure reads the meters as of one instant: first the independent one, where
+// there is one, then the driver's counters.
 func (h *Host) measure(ctx context.Context, s *hosted) ([]ledger.Reading, error) {
-	var out []ledger.Reading
-	own, err := h.driver(s).Usage(ctx, s.id.String())
-	if err != nil {
-		return nil, fmt.Errorf("session: read usage: %w", err)
-	}
+	own := func(ctx context.Context) (hypervisor.Usage, error) { return h.driver(s).Usage(ctx, s.id.String()) }
 	if h.cfg.Meter != nil {
-		u, err := h.cfg.Meter.Read(ctx, s.id.String())
-		if err == nil {
-			u.Run = own.Run
-			u.Source = h.cfg.Meter.Source()
-			out = append(out, reading(u))
-		} else if !errors.Is(err, hypervisor.ErrNotFound) && !errors.Is(err, hypervisor.ErrNotSupported) {
+		first, second, err := meter.Pair(ctx, h.cfg.Meter, s.id.String(), own)
+		switch {
+		case err == nil:
+			first.Run, first.Source = second.Run, h.cfg.Meter.Source()
+			return []ledger.Reading{reading(first), reading(second)}, nil
+		case !errors.Is(err, hypervisor.ErrNotFound) && !errors.Is(err, hypervisor.ErrNotSupported):
 			return nil, fmt.Errorf("session: read meter: %w", err)
 		}
 	}
-	return append(out, reading(own)), nil
+	u, err := own(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("session: read usage: %w", err)
+	}
+	return []ledger.Reading{reading(u)}, nil
 }
 
 func reading(u hypervisor.Usage) ledger.Reading {

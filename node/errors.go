@@ -1,0 +1,71 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/xenoserver/xeno/dht/kad"
+	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/ledger"
+	"github.com/xenoserver/xeno/node/api"
+	"github.com/xenoserver/xeno/node/corp"
+	"github.com/xenoserver/xeno/node/session"
+	"github.com/xenoserver/xeno/node/storage"
+	"github.com/xenoserver/xeno/search"
+)
+
+// apiCodes pairs the sentinels of the services with codes of the API; the
+// first that matches wins.
+var apiCodes = [...]struct {
+	err  error
+	code api.Code
+}{
+	{session.ErrUnknown, api.CodeNotFound},
+	{session.ErrNoServer, api.CodeRefused},
+	{ledger.ErrUnknownPeer, api.CodeNotRegistered},
+	{ledger.ErrUnknown, api.CodeNotFound},
+	{ledger.ErrFunds, api.CodeFunds},
+	{ledger.ErrConflict, api.CodeConflict},
+	{ledger.ErrClosed, api.CodeConflict},
+	{ledger.ErrBadCode, api.CodeForbidden},
+	{ledger.ErrDenied, api.CodeForbidden},
+	{ledger.ErrRevoked, api.CodeForbidden},
+	{ErrRevoked, api.CodeForbidden},
+	{ledger.ErrExpired, api.CodeConflict},
+	{ledger.ErrMalformed, api.CodeBadRequest},
+	{ledger.ErrBadAmount, api.CodeBadRequest},
+	{ledger.ErrLimit, api.CodeRefused},
+	{corp.ErrThrottled, api.CodeRefused},
+	{corp.ErrUnavailable, api.CodeUnavailable},
+	{search.ErrBadQuery, api.CodeQuery},
+	{storage.ErrUnavailable, api.CodeNotFound},
+	{hypervisor.ErrNotSupported, api.CodeUnsupported},
+	{hypervisor.ErrBadSpec, api.CodeBadRequest},
+	{context.DeadlineExceeded, api.CodeTimeout},
+}
+
+// refusalCodes gives the codes of a server's refusal one of the API's.
+var refusalCodes = map[session.Code]api.Code{
+	session.CodeUnknown: api.CodeNotFound, session.CodeMalformed: api.CodeBadRequest, session.CodeState: api.CodeConflict,
+}
+
+// fallbackError codes what has no sentinel.
+func fallbackError(err error) error {
+	var refusal *session.Refusal
+	if errors.As(err, &refusal) {
+		code, ok := refusalCodes[refusal.Code]
+		if !ok {
+			code = api.CodeRefused
+		}
+		return api.Errorf(code, "%v", err)
+	}
+	var corpErr *corp.Error
+	if errors.As(err, &corpErr) {
+		return api.Errorf(api.CodeRefused, "%v", err)
+	}
+	var remote *kad.RemoteError
+	if errors.As(err, &remote) {
+		return api.Errorf(api.CodeRefused, "%v", err)
+	}
+	return api.Errorf(api.CodeUnavailable, "%v", err).WithHint("xeno status shows whether this node is connected")
+}
