@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 
 	"github.com/xenoserver/xeno/dht"
 )
@@ -25,3 +26,163 @@ func (h Hash) Compare(g Hash) int { return bytes.Compare(h[:], g[:]) }
 
 // String returns the first eight bytes in hexadecimal.
 func (h Hash) String() string { return hex.EncodeToString(h[:8]) }
+
+const (
+	// keyBytes is the length of a key: 12 or 24 bits of values, and at least
+	// 72 bits of hash, more than anybody can collide on purpose 256 times.
+	keyBytes = 12
+	// maxLevel is the deepest level of a tree: a prefix of all nibbles.
+	maxLevel = 2 * keyBytes
+	// singleBits is how many bits of a key come from the value of a tree's
+	// only dimension. More would make equal values share longer chains of
+	// inner cells before their hashes tell them apart.
+	singleBits = 12
+	// compositeBits is the same for all dimensions of a composite together.
+	compositeBits = 24
+)
+
+// A Key orders ads in one tree: bits of the value (0 for ads that lack it),
+// then of the server's hash.
+type Key [keyBytes]byte
+
+// nibble returns the i-th four bits of the key.
+func (k Key) nibble(i int) int {
+	if i%2 == 0 {
+		return int(k[i/2] >> 4)
+	}
+	return int(k[i/2] & 15)
+}
+
+// A Prefix is the beginning of a key: Level nibbles, the rest is zero.
+type Prefix struct {
+	Level uint8
+	Key   Key
+}
+
+// PrefixOf returns the first level nibbles of k.
+func PrefixOf(k Key, level int) Prefix {
+	p := Prefix{Level: uint8(level)}
+	copy(p.Key[:], k[:level/2])
+	if level%2 == 1 {
+		p.Key[level/2] = k[level/2] & 0xf0
+	}
+	return p
+}
+
+// Contains tells whether k begins with p.
+func (p Prefix) Contains(k Key) bool { return PrefixOf(k, int(p.Level)) == p }
+
+// Child returns the i-th of the 16 prefixes one nibble longer.
+func (p Prefix) Child(i int) Prefix {
+	c := Prefix{Level: p.Level + 1, Key: p.Key}
+	if p.Level%2 == 0 {
+		c.Key[p.Level/2] |= byte(i << 4)
+	} else {
+		c.Key[p.Level/2] |= byte(i)
+	}
+	return c
+}
+
+// Parent returns the prefix without its last nibble, and that nibble.
+func (p Prefix) Parent() (Prefix, int) {
+	return PrefixOf(p.Key, int(p.Level)-1), p.Key.nibble(int(p.Level) - 1)
+}
+
+// valid tells whether p is one that PrefixOf could have made.
+func (p Prefix) valid() bool { return p.Level <= maxLevel && PrefixOf(p.Key, int(p.Level)) == p }
+
+// String returns the nibbles in hexadecimal, "*" for the root.
+func (p Prefix) String() string {
+	if p.Level == 0 {
+		return "*"
+	}
+	return hex.EncodeToString(p.Key[:])[:p.Level]
+}
+
+// A CellID names a cell: a tree and a prefix of its keys. The record of a
+// single server in the information service is the cell of tree "" whose
+// prefix is all zero and whose Server is set.
+type CellID struct {
+	Tree   string
+	Prefix Prefix
+	Server dht.PeerID
+}
+
+// RecordOf names the record of a server in the information service (XIS).
+func RecordOf(server dht.PeerID) CellID { return CellID{Server: server} }
+
+// Root names the root cell of a tree.
+func Root(tree string) CellID { return CellID{Tree: tree} }
+
+// Key returns where the cell lies in the DHT: keyspace of its tree, label of
+// one byte for the level and the prefix; or keyspace XIS and the server.
+func (c CellID) Key() dht.Key {
+	if c.Tree == "" {
+		return dht.KeyspaceXIS.Key(c.Server[:])
+	}
+	return Tree{Name: c.Tree}.Keyspace().Key(append([]byte{c.Prefix.Level}, c.Prefix.Key[:]...))
+}
+
+// String returns tree and prefix for people.
+func (c CellID) String() string {
+	if c.Tree == "" {
+		return "xis/" + c.Server.Short()
+	}
+	return c.Tree + "/" + c.Prefix.String()
+}
+
+// check returns an error unless the schema has such a cell.
+func (s *Schema) checkCell(c CellID) error {
+	if _, ok := s.Tree(c.Tree); c.Tree != "" && !ok {
+		return fmt.Errorf("%w: no tree %.40q in the schema of this network", ErrBadQuery, c.Tree)
+	}
+	if !c.Prefix.valid() || c.Tree == "" && (c.Prefix.Level != 0 || c.Server.IsZero()) {
+		return fmt.Errorf("%w: malformed cell", ErrBadQuery)
+	}
+	return nil
+}
+
+// KeyOf returns the key of an ad in a tree.
+func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
+	bits := singleBits
+	if len(t.Dims) > 1 {
+		bits = compositeBits
+	}
+	each := bits / len(t.Dims)
+	var positions [maxTreeDims]uint32
+	for i, name := range t.Dims {
+		d, _ := s.Dimension(name)
+		if v, ok := ad.Ad.Attribute(name); ok {
+			positions[i] = keyPosition(d.fraction(v), each)
+		}
+	}
+	var k Key
+	for bit := range bits {
+		from := positions[bit%len(t.Dims)]
+		if from>>(each-1-bit/len(t.Dims))&1 == 1 {
+			k[bit/8] |= 0x80 >> (bit % 8)
+		}
+	}
+	return appendHash(k, bits, ad.hash)
+}
+
+// appendHash fills the key behind its first bits from the hash. bits is a
+// multiple of 4.
+func appendHash(k Key, bits int, h Hash) Key {
+	for i := bits / 4; i < maxLevel; i++ {
+		n := Key(h[:keyBytes]).nibble(i - bits/4)
+		if i%2 == 0 {
+			k[i/2] |= byte(n << 4)
+		} else {
+			k[i/2] |= byte(n)
+		}
+	}
+	return k
+}
+
+// keyPosition maps a fraction of a dimension's range to 1 … 2^bits-1, keeping
+// the order; 0 is for ads without a value.
+func keyPosition(fraction float64, bits int) uint32 {
+	most := float64(uint32(1)<<bits - 1)
+	return 1 + min(uint32(fraction*most), uint32(most)-1)
+}

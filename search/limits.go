@@ -47,4 +47,31 @@ const (
 	maxName = 40
 	// maxTreeDims bounds the dimensions that a tree interleaves.
 	maxTreeDims = 3
+
+	// Replicas is how many holders keep each cell: with half the sessions
+	// under two hours, four of the closest outlive any minute between renewals.
+	Replicas = 4
+	// fanOut is how many children a cell has: one nibble.
+	fanOut = 16
+	// leafAds is how many ads a leaf cell holds before it becomes inner.
+	leafAds = 256
+	// sampleAds is how many ads an inner cell keeps as its sample; the
+	// relative error of an estimate from it is about 1/8.
+	sampleAds = 64
+	// mergeAds is how few ads below an inner cell make it a leaf again: a
+	// quarter of leafAds, so that it does not split again at once.
+	mergeAds = leafAds / 4
+	// maxCellAds bounds the ads in a cell, those that are moving down
+	// included; beyond it publishers are refused until leases run out.
+	maxCellAds = 4 * leafAds
+	// maxEntries bounds the holders that a parent remembers for one child:
+	// twice the replicas, for those that came and went.
+	maxEntries = 2 * Replicas
+	// maxPlaces bounds the placements in one publish message: every tree at
+	// a few levels.
+	maxPlaces = 256
+	// maxReplyBytes bounds the ads in one reply; the rest is asked for again.
+	maxReplyBytes = 192 << 10
+	// maxExcluded bounds the excluded ads that one reply carries for Explain.
+	maxExcluded = 16
 )

@@ -1,0 +1,319 @@
+package search
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// speculation is how many times what is still missing a query without order
+// may expect from the cells it reads at once.
+const speculation = 1.5
+
+// advance emits whatever the query needs next, and finishes it when it needs
+// nothing more.
+func (s *Seeker) advance(now time.Time) {
+	if s.expired || s.requests >= s.cfg.Budget && s.waiting == 0 {
+		s.finish()
+		return
+	}
+	s.plan(now)
+	s.read(now)
+	if s.lazy() && s.waiting == 0 && !s.again && !s.enough() {
+		s.again = true // everything was read once and is not enough
+		s.read(now)
+	}
+	s.verify()
+	if s.waiting == 0 {
+		s.finish()
+	}
+}
+
+// plan chooses the tree when its candidates' roots have answered.
+func (s *Seeker) plan(now time.Time) {
+	if s.tree != "" {
+		s.fallBack()
+		return
+	}
+	slow := false
+	for _, t := range s.trees {
+		v := s.visits[Root(t)]
+		if v.answers == 0 && !s.dead(v) {
+			if v.lastAsk.IsZero() || now.Sub(v.lastAsk) < s.cfg.Hedge {
+				return // it may still come in time
+			}
+			slow = true
+		}
+	}
+	s.choose(func(tree string) ([]Child, bool) { return s.roots[tree], s.visits[Root(tree)].answers > 0 })
+	if s.tree == "" && !slow {
+		s.tree = s.trees[0]
+		s.fallBack()
+	}
+}
+
+// fallBack takes another tree when nobody holds the root of the chosen one:
+// every ad is in every tree.
+func (s *Seeker) fallBack() {
+	v := s.visits[Root(s.tree)]
+	if v.answers > 0 || !s.dead(v) {
+		return
+	}
+	for _, t := range s.schema.trees {
+		if s.visits[Root(t.Name)] == nil || !s.dead(s.visits[Root(t.Name)]) {
+			s.tree = t.Name
+			s.visit(Root(t.Name))
+			return
+		}
+	}
+}
+
+// dead tells whether no holder of the cell is left to be asked.
+func (s *Seeker) dead(v *visit) bool {
+	_, more := v.next()
+	return !more && v.locate == locateDone && v.pending() == 0 && v.answers == 0
+}
+
+// lazy tells whether one answer a cell will do at first: any matches are
+// welcome, in any order.
+func (s *Seeker) lazy() bool { return s.query.Limit > 0 && s.order.none() }
+
+// enough tells whether nothing unread is wanted.
+func (s *Seeker) enough() bool {
+	return s.query.Limit > 0 && len(s.active) >= s.query.Limit && s.order.none()
+}
+
+// wants tells whether a cell that can have rank at best may change the answer.
+func (s *Seeker) wants(rank float64) bool {
+	if s.query.Limit == 0 || len(s.active) < s.query.Limit {
+		return true
+	}
+	return !s.order.none() && rank <= s.sorted()[s.query.Limit-1].standing.rank
+}
+
+// read starts visits and asks holders.
+func (s *Seeker) read(now time.Time) {
+	open := make([]*visit, 0, len(s.list))
+	for _, v := range s.list {
+		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v.bound) {
+			open = append(open, v)
+		}
+	}
+	slices.SortStableFunc(open, func(a, b *visit) int {
+		if c := cmp.Compare(a.bound, b.bound); c != 0 && !s.order.none() {
+			return c
+		}
+		return cmp.Compare(b.expect, a.expect)
+	})
+	busy, hoped := 0, float64(len(s.active))
+	for _, v := range open {
+		if v.started && (v.pending() > 0 || v.locate == locateAsked) {
+			busy++
+			hoped += v.expect
+		}
+	}
+	var wake time.Time
+	for _, v := range open {
+		if !v.started {
+			if busy >= s.cfg.InFlight || s.lazy() && busy > 0 && hoped >= speculation*float64(s.query.Limit) {
+				continue
+			}
+			v.started = true
+			busy++
+			hoped += v.expect
+		}
+		if at := s.ask(now, v); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
+			wake = at
+		}
+	}
+	if !wake.IsZero() {
+		s.effects = append(s.effects, Wake{At: wake})
+	}
+}
+
+// ask asks as many holders of a cell as it takes. It returns when to look
+// again, if an answer is awaited.
+func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
+	s.turnPages(now, v)
+	replicas := s.cfg.Replicas
+	if s.lazy() && !s.again {
+		replicas = 1
+	}
+	missing := v.wanted(replicas) - v.answers - v.pending()
+	if p := v.pending(); p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= s.cfg.Hedge {
+		missing = max(missing, 1) // somebody is slow
+	}
+	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
+		to, ok := v.next()
+		if !ok {
+			if v.locate == locateNot && (v.answers < replicas || v.weak && len(v.contacts) < Replicas) {
+				v.locate = locateAsked
+				s.waiting++
+				s.lookups++
+				s.effects = append(s.effects, Locate{v.cell})
+			}
+			break
+		}
+		v.asks[to.ID] = &ask{}
+		v.lastAsk = now
+		s.send(Ask{To: to, Query: s.cellQuery(v.cell, nil)})
+	}
+	if _, more := v.next(); v.pending() > 0 && more && v.answers < replicas {
+		return v.lastAsk.Add(s.cfg.Hedge)
+	}
+	return time.Time{}
+}
+
+// turnPages asks for the rest of replies that were cut, where it is wanted.
+func (s *Seeker) turnPages(now time.Time, v *visit) {
+	for _, c := range v.contacts {
+		a := v.asks[c.ID]
+		if a == nil || a.state != askAnswered || a.after == nil || s.requests >= s.cfg.Budget {
+			continue
+		}
+		rest := s.order.standingOf(a.after.Value, a.after.Hash)
+		if n := s.query.Limit; n > 0 && len(s.active) >= n &&
+			(s.order.none() || s.order.compare(s.sorted()[n-1].standing, rest) <= 0) {
+			continue
+		}
+		after := a.after
+		a.state, a.after, v.lastAsk = askSent, nil, now
+		v.answers--
+		s.send(Ask{To: c, Query: s.cellQuery(v.cell, after)})
+	}
+}
+
+func (s *Seeker) send(a Ask) {
+	s.requests++
+	s.waiting++
+	s.effects = append(s.effects, a)
+}
+
+func (s *Seeker) cellQuery(cell CellID, after *Cursor) CellQuery {
+	return CellQuery{
+		Cell: cell, Query: s.query, After: after, Explain: s.cfg.Explain,
+		Whole: cell.Prefix.Level == 0,
+	}
+}
+
+// verify asks servers for their current ads: at once where any will do, and
+// of the best where nothing better can come.
+func (s *Seeker) verify() {
+	if !s.cfg.Verify || !s.lazy() && s.waiting > len(s.asking) {
+		return
+	}
+	for i, c := range s.sorted() {
+		if s.query.Limit > 0 && i >= s.query.Limit || s.requests >= s.cfg.Budget {
+			return
+		}
+		if c.verified || s.asking[c.ad.Ad.Server] {
+			continue
+		}
+		s.asking[c.ad.Ad.Server] = true
+		s.requests++
+		s.waiting++
+		s.effects = append(s.effects, Verify{c.ad.Ad.Contact()})
+	}
+}
+
+// finish emits the answer.
+func (s *Seeker) finish() {
+	s.finished = true
+	a := Answer{Requests: s.requests, Lookups: s.lookups, Tree: s.tree, Complete: true, Completeness: 1}
+	for _, c := range s.sorted() {
+		if s.query.Limit > 0 && len(a.Results) >= s.query.Limit {
+			break
+		}
+		if c.verified || !s.cfg.Verify {
+			a.Results = append(a.Results, Result{Signed: c.ad, Verified: c.verified})
+		}
+	}
+	s.account(&a)
+	for _, c := range s.sorted()[:min(len(s.active), cmp.Or(s.query.Limit, math.MaxInt))] {
+		if s.cfg.Verify && !c.verified {
+			a.Complete = false
+			a.Incomplete = cmp.Or(a.Incomplete, "some servers were not asked for confirmation in time")
+		}
+	}
+	s.effects = append(s.effects, Finish{Answer: a, Roots: s.roots})
+}
+
+// account fills in how complete the answer is, how many match, and what was
+// excluded.
+func (s *Seeker) account(a *Answer) {
+	counts := make([]int, len(s.conjuncts))
+	var matched, total, unread float64
+	var readCells, openCells float64
+	for _, v := range s.list {
+		if s.tree != "" && v.cell.Tree != s.tree {
+			continue
+		}
+		whole := v.answers > 0 && v.pending() == 0
+		switch {
+		case whole && !v.inner:
+			matched += float64(v.matched)
+			total += float64(v.total)
+			a.Seen += int(v.total)
+		case !whole && v.cell.Prefix.Level > 0:
+			unread += float64(v.summary.Count)
+		}
+		if s.wants(v.bound) {
+			openCells++
+			if whole {
+				readCells++
+			} else if a.Complete {
+				a.Complete, a.Incomplete = false, s.why(v)
+			}
+		}
+		for i := range counts {
+			if i < len(v.pruned) {
+				counts[i] += int(v.pruned[i])
+			}
+			if i < len(v.excluded) && !v.inner {
+				counts[i] += int(v.excluded[i])
+			}
+		}
+	}
+	if openCells > 0 {
+		a.Completeness = readCells / openCells
+	}
+	a.Estimated = int(matched + unread*(matched+0.5)/(total+1))
+	a.Estimated = max(a.Estimated, len(s.active))
+	if a.Complete && s.query.Limit == 0 {
+		a.Estimated = len(s.active)
+	}
+	for i, p := range s.conjuncts {
+		a.Conditions = append(a.Conditions, Exclusion{p, counts[i]})
+	}
+	slices.SortStableFunc(a.Conditions, func(x, y Exclusion) int { return cmp.Compare(y.Count, x.Count) })
+	s.explain(a)
+}
+
+// why tells why a cell was not read.
+func (s *Seeker) why(v *visit) string {
+	switch {
+	case s.requests >= s.cfg.Budget:
+		return "the message budget is used up; raise it or narrow the query"
+	case s.expired:
+		return "the time is over; allow more or narrow the query"
+	case s.dead(v):
+		return "nobody who holds cell " + v.cell.String() + " answers"
+	default:
+		return "cell " + v.cell.String() + " was not read to its end"
+	}
+}
+
+// explain lists the servers that were seen and excluded.
+func (s *Seeker) explain(a *Answer) {
+	if !s.cfg.Explain {
+		return
+	}
+	for server, ad := range s.misfits {
+		a.Excluded = append(a.Excluded, Excluded{Server: server, Signed: ad, Fails: s.schema.Explain(s.query.Where, ad.Ad)})
+	}
+	for server, ad := range s.gone {
+		a.Excluded = append(a.Excluded, Excluded{Server: server, Signed: ad, Gone: true})
+	}
+	slices.SortFunc(a.Excluded, func(x, y Excluded) int { return x.Signed.hash.Compare(y.Signed.hash) })
+}

@@ -1,0 +1,93 @@
+package search
+
+import (
+	"slices"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// An Answer is what a Seeker found.
+type Answer struct {
+	Results []Result
+	// Complete tells that nothing that could change Results is unread: with
+	// a limit the rest cannot be better, without one there is no rest.
+	Complete bool
+	// Completeness estimates which part of the cells that could hold results
+	// was read, 0 to 1.
+	Completeness float64
+	// Incomplete says why, for people; empty where Complete.
+	Incomplete string
+	// Estimated is how many ads match in the whole network, counted where
+	// everything was read, else extrapolated.
+	Estimated int
+	Seen      int // distinct ads that were evaluated here or by holders, at least
+	Requests  int // messages to holders and servers, lookups not counted
+	Lookups   int // of holders in the DHT
+	Tree      string
+	// Conditions are the conjuncts of the query with how many ads each
+	// excluded, the one that excluded the most first.
+	Conditions []Exclusion
+	// Excluded are servers that were seen and do not match, with the
+	// conditions they fail. Filled where the query was to be explained.
+	Excluded []Excluded
+}
+
+// A Result is a server that matches.
+type Result struct {
+	Signed   *Signed
+	Verified bool // the server itself confirmed its ad during the query
+}
+
+// An Exclusion says how much one conjunct excluded.
+type Exclusion struct {
+	Condition Predicate
+	Count     int
+}
+
+// An Excluded is a server that does not match.
+type Excluded struct {
+	Server dht.PeerID
+	Signed *Signed
+	Fails  []Predicate // the conjuncts that do not hold; empty: it did not answer
+	Gone   bool        // it did not confirm its ad
+}
+
+// Explain returns the conjuncts of where that ad does not satisfy.
+func (s *Schema) Explain(where Predicate, ad *Ad) (fails []Predicate) {
+	for _, p := range Conjuncts(where) {
+		if s.Eval(p, ad) != True {
+			fails = append(fails, p)
+		}
+	}
+	return fails
+}
+
+// Select returns what a query over ads must answer: the brute-force oracle,
+// also useful for lists at hand. Of several ads of a server the newest counts.
+func (s *Schema) Select(q Query, ads []*Signed) []*Signed {
+	newest := make(map[dht.PeerID]*Signed, len(ads))
+	for _, ad := range ads {
+		if have := newest[ad.Ad.Server]; have == nil || have.Ad.Seq < ad.Ad.Seq {
+			newest[ad.Ad.Server] = ad
+		}
+	}
+	var matches []*Signed
+	for _, ad := range ads {
+		if newest[ad.Ad.Server] == ad && s.Matches(q.Where, ad.Ad) {
+			matches = append(matches, ad)
+		}
+	}
+	s.order(&q).sort(matches)
+	if q.Limit > 0 && len(matches) > q.Limit {
+		matches = matches[:q.Limit]
+	}
+	return matches
+}
+
+func (o order) sort(ads []*Signed) {
+	standings := make(map[*Signed]standing, len(ads))
+	for _, ad := range ads {
+		standings[ad] = o.standing(ad)
+	}
+	slices.SortFunc(ads, func(a, b *Signed) int { return o.compare(standings[a], standings[b]) })
+}

@@ -1,0 +1,98 @@
+package search
+
+import (
+	"slices"
+	"time"
+)
+
+// ask evaluates a query on one cell.
+func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
+	conjuncts := Conjuncts(q.Query.Where)
+	reply := CellReply{Excluded: make([]uint32, len(conjuncts)), Pruned: make([]uint32, len(conjuncts))}
+	c := h.cells[q.Cell]
+	if c == nil {
+		return reply
+	}
+	reply.Known, reply.Inner, reply.Age = true, c.inner, now.Sub(c.born)
+	ord := h.schema.order(&q.Query)
+	var matches []*Signed
+	for _, l := range c.leases {
+		if !now.Before(l.until) {
+			continue
+		}
+		reply.Total++
+		reply.Digest ^= l.digest()
+		if h.schema.tally(conjuncts, l.ad.Ad, reply.Excluded) {
+			matches = append(matches, l.ad)
+		} else if q.Explain && len(reply.ExcludedAds) < maxExcluded {
+			reply.ExcludedAds = append(reply.ExcludedAds, l.ad)
+		}
+	}
+	reply.Matched = uint32(len(matches))
+	reply.Ads, reply.More = ord.page(matches, q)
+	for i := range c.children {
+		if len(c.children[i]) > 0 {
+			h.offer(&reply, c.child(h.schema, i), conjuncts, q.Whole)
+		}
+	}
+	return reply
+}
+
+// offer adds a child to the reply if it can hold matches, or counts why not.
+func (h *Holder) offer(reply *CellReply, child Child, conjuncts []Predicate, whole bool) {
+	if len(child.Holders) > Replicas {
+		child.Holders = child.Holders[:Replicas]
+	}
+	if i := h.schema.pruner(conjuncts, child.Summary); i >= 0 && !whole {
+		reply.Pruned[i] += child.Summary.Count
+		return
+	}
+	reply.Children = append(reply.Children, child)
+}
+
+// pruner returns the first conjunct that no ad of the range can satisfy, -1
+// if there is none.
+func (s *Schema) pruner(conjuncts []Predicate, m Summary) int {
+	return slices.IndexFunc(conjuncts, func(p Predicate) bool { return !s.CanMatch(p, m) })
+}
+
+// tally tells whether ad satisfies all conjuncts, and counts those it fails.
+func (s *Schema) tally(conjuncts []Predicate, ad *Ad, excluded []uint32) bool {
+	match := true
+	for i, p := range conjuncts {
+		if s.Eval(p, ad) != True {
+			excluded[i]++
+			match = false
+		}
+	}
+	return match
+}
+
+// page returns the matches behind the cursor, in order, up to the limit of
+// the query and of a reply.
+func (o order) page(matches []*Signed, q CellQuery) (ads []*Signed, more bool) {
+	o.sort(matches)
+	if q.After != nil {
+		after := o.standingOf(q.After.Value, q.After.Hash)
+		matches = slices.DeleteFunc(matches, func(ad *Signed) bool { return o.compare(o.standing(ad), after) <= 0 })
+	}
+	size := 0
+	for i, ad := range matches {
+		size += ad.size
+		if q.Query.Limit > 0 && i >= q.Query.Limit || size > maxReplyBytes && i > 0 {
+			return matches[:i], true
+		}
+	}
+	return matches, false
+}
+
+// cursor returns where a reply that ends with ad stops.
+func (o order) cursor(ad *Signed) *Cursor {
+	st := o.standing(ad)
+	if v, ok := ad.Ad.Attribute(o.dim.Name); ok && !o.none() {
+		st.value = v
+	}
+	return &Cursor{Value: st.value, Hash: st.hash}
+}
+
+func (l lease) digest() uint64 { return (&cell{leases: []lease{l}}).digest() }

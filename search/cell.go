@@ -1,0 +1,197 @@
+package search
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A lease is an ad in a cell, until its publisher should have renewed it.
+type lease struct {
+	ad    *Signed
+	from  dht.PeerID
+	until time.Time
+}
+
+// An entry is what one holder of a child cell told of it. The parent's own
+// entry, of the zero holder, stands for ads that it sent down itself.
+type entry struct {
+	holder  dht.Contact
+	summary Summary
+	epoch   uint64
+	until   time.Time
+}
+
+// A cell is one holder's copy of a cell. Whatever its mode, a query gets the
+// leased ads and the children: the mode only decides where publishers go.
+type cell struct {
+	id       CellID
+	born     time.Time
+	inner    bool
+	changed  time.Time // when inner last changed
+	rise     time.Time // publishers are sent to the parent until then
+	leases   []lease   // ascending by hash
+	children [fanOut][]entry
+
+	told     Summary   // what the parent was told last
+	toldAt   time.Time // zero: never
+	epoch    uint64
+	dirty    bool // the parent knows too little
+}
+
+// find returns where the lease of a server is, or would be.
+func (c *cell) find(h Hash) (int, bool) {
+	return slices.BinarySearchFunc(c.leases, h, func(l lease, h Hash) int { return l.ad.hash.Compare(h) })
+}
+
+// sampled tells whether a server's hash is, or would be, among the smallest
+// sampleAds of the cell.
+func (c *cell) sampled(h Hash) bool {
+	i, _ := c.find(h)
+	return i < sampleAds
+}
+
+// expire drops what was not renewed and tells how many leases went.
+func (c *cell) expire(now time.Time) (gone int) {
+	before := len(c.leases)
+	c.leases = slices.DeleteFunc(c.leases, func(l lease) bool { return !now.Before(l.until) })
+	for i := range c.children {
+		c.children[i] = slices.DeleteFunc(c.children[i], func(e entry) bool { return !now.Before(e.until) })
+	}
+	return before - len(c.leases)
+}
+
+// empty tells whether there is nothing left to hold.
+func (c *cell) empty() bool {
+	if len(c.leases) > 0 {
+		return false
+	}
+	for i := range c.children {
+		if len(c.children[i]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// below returns how many ads the children hold, at most.
+func (c *cell) below() (n int) {
+	for i := range c.children {
+		n += int(c.childCount(i))
+	}
+	return n
+}
+
+// childCount is the largest count that a holder of the child told.
+func (c *cell) childCount(i int) (n uint32) {
+	for _, e := range c.children[i] {
+		n = max(n, e.summary.Count)
+	}
+	return n
+}
+
+// child returns the union of what the holders of child i told.
+func (c *cell) child(s *Schema, i int) Child {
+	m := s.NewSummary()
+	out := Child{Index: i}
+	for _, e := range c.children[i] {
+		m.unite(e.summary)
+		if !e.holder.ID.IsZero() {
+			out.Holders = append(out.Holders, e.holder)
+		}
+	}
+	m.Count = c.childCount(i)
+	out.Summary = m
+	return out
+}
+
+// learn takes in what a holder told of child i and tells whether the cell's
+// own summary may have become wider.
+func (c *cell) learn(i int, e entry) bool {
+	list := c.children[i]
+	at := slices.IndexFunc(list, func(old entry) bool { return old.holder.ID == e.holder.ID })
+	switch {
+	case at >= 0 && list[at].epoch > e.epoch:
+		return false
+	case at >= 0:
+		list[at] = e
+	case len(list) >= maxEntries:
+		oldest := 0
+		for j := range list {
+			if list[j].until.Before(list[oldest].until) {
+				oldest = j
+			}
+		}
+		// The one that leaves had told something that may still be true.
+		e.summary = Summary{Count: e.summary.Count, Occupancy: slices.Clone(e.summary.Occupancy)}
+		e.summary.unite(list[oldest].summary)
+		list[oldest] = e
+	default:
+		list = append(list, e)
+		slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.holder.ID[:], b.holder.ID[:]) })
+		c.children[i] = list
+	}
+	return !c.told.covers(e.summary)
+}
+
+// widenChild makes the cell's own entry for child i cover ad.
+func (c *cell) widenChild(s *Schema, i int, ad *Ad, until time.Time) {
+	own := entry{summary: s.NewSummary(), until: until}
+	for _, e := range c.children[i] {
+		if e.holder.ID.IsZero() {
+			own.summary.unite(e.summary)
+		}
+	}
+	s.add(&own.summary, ad)
+	own.summary.Count = 1
+	c.learn(i, own)
+}
+
+// summary returns what the cell holds, itself and below.
+func (c *cell) summary(s *Schema) Summary {
+	m := s.NewSummary()
+	for _, l := range c.leases {
+		s.add(&m, l.ad.Ad)
+	}
+	below := c.below()
+	for i := range c.children {
+		for _, e := range c.children[i] {
+			m.unite(e.summary)
+		}
+	}
+	if below > 0 {
+		// Ads of an inner cell are the sample, counted below as well.
+		m.Count = max(m.Count, uint32(below))
+	}
+	return m
+}
+
+// digest returns the exclusive or over the leases.
+func (c *cell) digest() (d uint64) {
+	for _, l := range c.leases {
+		d ^= binary.BigEndian.Uint64(l.ad.hash[:8]) * (2*l.ad.Ad.Seq + 1)
+	}
+	return d
+}
+
+// check returns an error if an invariant does not hold.
+func (c *cell) check() error {
+	for i, l := range c.leases {
+		if i > 0 && c.leases[i-1].ad.hash.Compare(l.ad.hash) >= 0 {
+			return fmt.Errorf("cell %s: leases out of order at %d", c.id, i)
+		}
+	}
+	if len(c.leases) > maxCellAds {
+		return fmt.Errorf("cell %s: %d leases", c.id, len(c.leases))
+	}
+	for i := range c.children {
+		if len(c.children[i]) > maxEntries {
+			return fmt.Errorf("cell %s: %d entries for child %d", c.id, len(c.children[i]), i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,486 @@
+package search
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// HolderConfig configures a Holder. The zero value is usable.
+type HolderConfig struct {
+	// Lease is how long an ad or a summary stays without renewal; 0 means
+	// 150 s. Shorter forgets dead servers sooner; below 2.5 × the renewal
+	// interval a single lost message loses ads.
+	Lease time.Duration
+	// PushEvery is how often a cell repeats its summary to its parent; 0
+	// means 60 s.
+	PushEvery time.Duration
+	// MaxAds bounds the leases of all cells together; 0 means 200,000, about
+	// 400 MB at 2 KB an ad where nothing is shared.
+	MaxAds int
+	// MaxBytes bounds the distinct ads in memory; 0 means 64 MiB.
+	MaxBytes int
+	// MaxPerPublisher bounds the leases that one participant may place; 0
+	// means 4,096: thirty trees at a few levels for some servers.
+	MaxPerPublisher int
+}
+
+func (c HolderConfig) withDefaults() HolderConfig {
+	c.Lease = cmp.Or(c.Lease, 150*time.Second)
+	c.PushEvery = cmp.Or(c.PushEvery, 60*time.Second)
+	c.MaxAds = cmp.Or(c.MaxAds, 200_000)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
+	c.MaxPerPublisher = cmp.Or(c.MaxPerPublisher, 4096)
+	return c
+}
+
+// A HolderInput is something that happens to a Holder: Publish, Withdraw,
+// Push, Pushed, AskCell or HolderTick.
+//
+//sumtype:decl
+type HolderInput interface{ holderInput() }
+
+// Publish asks to lease an ad in some cells; answered by a Placing.
+type Publish struct {
+	From   dht.PeerID
+	Ad     *Signed
+	Places []Placement
+}
+
+// Withdraw asks to forget a server's ad in some cells, if it is not newer than
+// Seq. Only the server itself and whoever placed the ad may.
+type Withdraw struct {
+	From   dht.PeerID
+	Server dht.PeerID
+	Seq    uint64
+	Cells  []CellID
+}
+
+// Push tells a parent what a child cell holds; answered by a PushReply.
+type Push struct {
+	From    dht.Contact
+	Child   CellID
+	Summary Summary
+	Epoch   uint64
+}
+
+// Pushed is the parent's answer to a SendPush.
+type Pushed struct {
+	Child CellID
+	Leaf  bool // the parent is a leaf
+}
+
+// AskCell asks for a cell; answered by a CellReply.
+type AskCell struct{ Query CellQuery }
+
+// HolderTick lets time pass: leases end, summaries go up. It is due about
+// once a second.
+type HolderTick struct{}
+
+func (Publish) holderInput()    {}
+func (Withdraw) holderInput()   {}
+func (Push) holderInput()       {}
+func (Pushed) holderInput()     {}
+func (AskCell) holderInput()    {}
+func (HolderTick) holderInput() {}
+
+// A HolderEffect is what a Holder wants done: Placing, PushReply, CellReply or
+// SendPush. Answers come first, at most one for an input.
+//
+//sumtype:decl
+type HolderEffect interface{ holderEffect() }
+
+// Placing answers a Publish, place by place.
+type Placing []Placed
+
+// PushReply answers a Push.
+type PushReply struct{ Leaf bool }
+
+// SendPush wants a summary sent to the holders of Parent.
+type SendPush struct {
+	Parent  CellID
+	Child   CellID
+	Summary Summary
+	Epoch   uint64
+}
+
+func (Placing) holderEffect()   {}
+func (PushReply) holderEffect() {}
+func (CellReply) holderEffect() {}
+func (SendPush) holderEffect()  {}
+
+// HolderStats count what a Holder has.
+type HolderStats struct {
+	Cells, Leases, Ads, Bytes int
+	Published, Asked, Pushed  uint64
+}
+
+// A Holder keeps the cells that this participant is close to: soft state,
+// leased by publishers. It is a machine for one goroutine.
+type Holder struct {
+	schema *Schema
+	cfg    HolderConfig
+
+	cells   map[CellID]*cell
+	order   []CellID // the cells in the order of their making, for ticks
+	ads     map[dht.PeerID]*shared
+	placed  map[dht.PeerID]int // leases by publisher
+	leases  int
+	bytes   int
+	stats   HolderStats
+	effects []HolderEffect
+}
+
+// shared is an ad that cells share, with how many leases do.
+type shared struct {
+	ad   *Signed
+	uses int
+}
+
+// NewHolder returns a Holder without cells.
+func NewHolder(schema *Schema, cfg HolderConfig) *Holder {
+	return &Holder{
+		schema: schema, cfg: cfg.withDefaults(),
+		cells: make(map[CellID]*cell), ads: make(map[dht.PeerID]*shared), placed: make(map[dht.PeerID]int),
+	}
+}
+
+// Stats returns the counts.
+func (h *Holder) Stats() HolderStats {
+	s := h.stats
+	s.Cells, s.Leases, s.Ads, s.Bytes = len(h.cells), h.leases, len(h.ads), h.bytes
+	return s
+}
+
+// Step takes in what happened and returns what to do. The caller owns the
+// effects.
+func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
+	h.effects = nil
+	switch in := input.(type) {
+	case Publish:
+		h.stats.Published++
+		h.publish(now, in)
+	case Withdraw:
+		h.withdraw(in)
+	case Push:
+		h.stats.Pushed++
+		h.push(now, in)
+	case Pushed:
+		h.pushed(now, in)
+	case AskCell:
+		h.stats.Asked++
+		h.effects = append(h.effects, h.ask(now, in.Query))
+	case HolderTick:
+		h.tick(now)
+	}
+	return h.effects
+}
+
+func (h *Holder) publish(now time.Time, in Publish) {
+	out := make(Placing, min(len(in.Places), maxPlaces))
+	for i := range out {
+		out[i] = h.place(now, in, in.Places[i])
+	}
+	h.effects = append(h.effects, out)
+}
+
+// place puts the ad of in into one cell.
+func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
+	refused := Placed{Verdict: VerdictRefused}
+	id, key, ok := h.schema.locate(in.Ad, p)
+	until := earlier(now.Add(h.cfg.Lease), in.Ad.Ad.ExpiresAt())
+	if !ok || !now.Before(until) {
+		return refused
+	}
+	c := h.cells[id]
+	if c == nil {
+		if h.full(in) {
+			return refused
+		}
+		c = h.make(now, id)
+	}
+	at, held := c.find(in.Ad.hash)
+	if held && c.leases[at].ad.Ad.Seq > in.Ad.Ad.Seq {
+		// An older ad than ours: the publisher's newer one holds.
+		return Placed{Verdict: c.verdict(now), Held: true}
+	}
+	if c.inner {
+		c.widenChild(h.schema, key.nibble(int(id.Prefix.Level)), in.Ad.Ad, until)
+		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
+		if p.Settled && !c.sampled(in.Ad.hash) {
+			h.drop(c, in.Ad.hash)
+			return Placed{Verdict: VerdictInner}
+		}
+	}
+	if !held && (h.full(in) || len(c.leases) >= maxCellAds) {
+		if c.inner {
+			return Placed{Verdict: VerdictInner}
+		}
+		return refused
+	}
+	h.put(c, lease{ad: in.Ad, from: in.From, until: until})
+	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > leafAds && id.Prefix.Level < maxLevel {
+		h.split(now, c)
+	}
+	return Placed{Verdict: c.verdict(now), Held: true}
+}
+
+// summaryOf returns the summary of one ad.
+func (c *cell) summaryOf(s *Schema, ad *Signed) Summary {
+	m := s.NewSummary()
+	s.add(&m, ad.Ad)
+	return m
+}
+
+func (c *cell) verdict(now time.Time) Verdict {
+	switch {
+	case c.inner:
+		return VerdictInner
+	case now.Before(c.rise):
+		return VerdictRise
+	default:
+		return VerdictLeaf
+	}
+}
+
+// locate returns the cell that a placement of ad names, and the ad's key there.
+func (s *Schema) locate(ad *Signed, p Placement) (CellID, Key, bool) {
+	if p.Tree == "" {
+		return RecordOf(ad.Ad.Server), Key{}, p.Level == 0
+	}
+	t, ok := s.Tree(p.Tree)
+	if !ok || p.Level > maxLevel {
+		return CellID{}, Key{}, false
+	}
+	key := s.KeyOf(t, ad)
+	return CellID{Tree: p.Tree, Prefix: PrefixOf(key, int(p.Level))}, key, true
+}
+
+// full tells whether a limit forbids one more lease.
+func (h *Holder) full(in Publish) bool {
+	size := 0
+	if h.ads[in.Ad.Ad.Server] == nil {
+		size = in.Ad.size
+	}
+	return h.leases >= h.cfg.MaxAds || h.bytes+size > h.cfg.MaxBytes || h.placed[in.From] >= h.cfg.MaxPerPublisher
+}
+
+func (h *Holder) make(now time.Time, id CellID) *cell {
+	// Epochs begin at the time, so that they grow over restarts too.
+	c := &cell{id: id, born: now, changed: now, told: h.schema.NewSummary(), epoch: uint64(now.UnixMilli()), dirty: true}
+	h.cells[id] = c
+	h.order = append(h.order, id)
+	return c
+}
+
+// put adds or replaces a lease.
+func (h *Holder) put(c *cell, l lease) {
+	l.ad = h.share(l.ad)
+	i, held := c.find(l.ad.hash)
+	if held {
+		h.release(c.leases[i])
+		c.leases[i] = l
+	} else {
+		c.leases = slices.Insert(c.leases, i, l)
+	}
+	h.leases++
+	h.placed[l.from]++
+	if c.id.Prefix.Level > 0 && !c.dirty {
+		c.dirty = !c.told.covers(c.summaryOf(h.schema, l.ad))
+	}
+}
+
+// drop removes a server's lease from a cell, if there is one.
+func (h *Holder) drop(c *cell, hash Hash) {
+	if i, held := c.find(hash); held {
+		h.release(c.leases[i])
+		c.leases = slices.Delete(c.leases, i, i+1)
+	}
+}
+
+// share returns the copy of ad that all cells use. A newer ad takes the place
+// of an older one for new leases only.
+func (h *Holder) share(ad *Signed) *Signed {
+	have := h.ads[ad.Ad.Server]
+	if have == nil || have.ad.Ad.Seq < ad.Ad.Seq {
+		if have != nil {
+			h.bytes -= have.ad.size
+			have.ad = ad
+		} else {
+			have = &shared{ad: ad}
+			h.ads[ad.Ad.Server] = have
+		}
+		h.bytes += ad.size
+	}
+	have.uses++
+	if have.ad.Ad.Seq == ad.Ad.Seq {
+		return have.ad
+	}
+	return ad
+}
+
+// release undoes what put counted for a lease.
+func (h *Holder) release(l lease) {
+	h.leases--
+	if h.placed[l.from]--; h.placed[l.from] <= 0 {
+		delete(h.placed, l.from)
+	}
+	server := l.ad.Ad.Server
+	if s := h.ads[server]; s != nil {
+		if s.uses--; s.uses <= 0 {
+			h.bytes -= s.ad.size
+			delete(h.ads, server)
+		}
+	}
+}
+
+// split makes a leaf an inner cell. Its ads stay until their publishers moved
+// them down; until then they are found here, and the children are widened by
+// them when that happens.
+func (h *Holder) split(now time.Time, c *cell) {
+	c.inner, c.changed, c.rise = true, now, time.Time{}
+}
+
+func (h *Holder) withdraw(in Withdraw) {
+	hash := HashOf(in.Server)
+	for _, id := range in.Cells[:min(len(in.Cells), maxPlaces)] {
+		c := h.cells[id]
+		if c == nil {
+			continue
+		}
+		i, held := c.find(hash)
+		if !held {
+			continue
+		}
+		l := c.leases[i]
+		if (in.From == in.Server || in.From == l.from) && l.ad.Ad.Seq <= in.Seq {
+			h.drop(c, hash)
+		}
+	}
+}
+
+func (h *Holder) push(now time.Time, in Push) {
+	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != len(h.schema.dims) {
+		return
+	}
+	parent, index := in.Child.Prefix.Parent()
+	id := CellID{Tree: in.Child.Tree, Prefix: parent}
+	c := h.cells[id]
+	if c == nil {
+		if h.leases >= h.cfg.MaxAds || len(h.cells) >= h.cfg.MaxAds {
+			return
+		}
+		c = h.make(now, id)
+		c.inner = true // it has a child
+	}
+	e := entry{holder: in.From, summary: in.Summary, epoch: in.Epoch, until: now.Add(h.cfg.Lease)}
+	if in.Summary.Count == 0 {
+		e.until = now // the child is going
+	}
+	if c.learn(index, e) {
+		c.dirty = true
+	}
+	if !c.inner && c.below() > mergeAds {
+		// Others had split this cell before it came here.
+		h.split(now, c)
+	}
+	h.effects = append(h.effects, PushReply{Leaf: !c.inner})
+}
+
+func (h *Holder) pushed(now time.Time, in Pushed) {
+	if c := h.cells[in.Child]; c != nil && in.Leaf {
+		c.rise = now.Add(2 * h.cfg.PushEvery)
+	} else if c != nil {
+		c.rise = time.Time{}
+	}
+}
+
+// tick ends leases, merges what became small and sends summaries up.
+func (h *Holder) tick(now time.Time) {
+	kept := h.order[:0]
+	for _, id := range h.order {
+		c := h.cells[id]
+		for _, l := range c.leases {
+			if !now.Before(l.until) {
+				h.release(l)
+			}
+		}
+		c.expire(now)
+		if c.empty() {
+			h.farewell(c)
+			delete(h.cells, id)
+			continue
+		}
+		kept = append(kept, id)
+		if c.inner && now.Sub(c.changed) >= 2*h.cfg.Lease && c.total() <= mergeAds {
+			c.inner, c.changed = false, now
+		}
+		h.report(now, c)
+	}
+	clear(h.order[len(kept):])
+	h.order = kept
+}
+
+// total returns how many ads the cell has, itself and below, at most.
+func (c *cell) total() int { return len(c.leases) + c.below() }
+
+// report sends the cell's summary up when the parent knows too little or when
+// it is time.
+func (h *Holder) report(now time.Time, c *cell) {
+	if c.id.Tree == "" || c.id.Prefix.Level == 0 {
+		return
+	}
+	due := c.toldAt.IsZero() || now.Sub(c.toldAt) >= h.cfg.PushEvery
+	if !due && !c.dirty {
+		return
+	}
+	c.epoch++
+	c.told, c.toldAt, c.dirty = c.summary(h.schema), now, false
+	h.sendPush(c)
+}
+
+// farewell tells the parent that the cell is gone.
+func (h *Holder) farewell(c *cell) {
+	if c.id.Tree == "" || c.id.Prefix.Level == 0 || c.toldAt.IsZero() {
+		return
+	}
+	c.epoch++
+	c.told = h.schema.NewSummary()
+	h.sendPush(c)
+}
+
+func (h *Holder) sendPush(c *cell) {
+	parent, _ := c.id.Prefix.Parent()
+	h.effects = append(h.effects, SendPush{
+		Parent: CellID{Tree: c.id.Tree, Prefix: parent}, Child: c.id, Summary: c.told, Epoch: c.epoch,
+	})
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// check returns an error if an invariant does not hold.
+func (h *Holder) check() error {
+	leases := 0
+	for _, id := range h.order {
+		c := h.cells[id]
+		if c == nil {
+			return fmt.Errorf("cell %s is listed but gone", id)
+		}
+		if err := c.check(); err != nil {
+			return err
+		}
+		leases += len(c.leases)
+	}
+	if leases != h.leases || len(h.order) != len(h.cells) {
+		return fmt.Errorf("%d leases counted as %d, %d cells listed of %d", leases, h.leases, len(h.order), len(h.cells))
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package search
+
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A Placement says where in the trees a publisher puts its ad: the cell at
+// Level on the way to the ad's key in Tree. The record in the information
+// service is the placement in tree "".
+type Placement struct {
+	Tree  string
+	Level uint8
+	// Settled tells that the cell below has the ad already, so that an inner
+	// cell need not keep it meanwhile.
+	Settled bool
+}
+
+// A Verdict is what a holder made of a placement.
+type Verdict uint8
+
+// The verdicts.
+const (
+	// VerdictLeaf: the cell is a leaf and leases the ad.
+	VerdictLeaf Verdict = iota + 1
+	// VerdictInner: the cell is inner; publish one level down.
+	VerdictInner
+	// VerdictRise: leased, but the parent is a leaf by now; publish there.
+	VerdictRise
+	// VerdictRefused: a limit stands against it; try again later.
+	VerdictRefused
+)
+
+// A Placed answers one placement.
+type Placed struct {
+	Verdict Verdict
+	Held    bool // the ad is leased here, as member, as sample, or on its way down
+}
+
+// A Cursor is where a reply stopped: the value to order by, none where the
+// last ad lacks it, and the hash of its server.
+type Cursor struct {
+	Value Value
+	Hash  Hash
+}
+
+// A CellQuery asks one cell.
+type CellQuery struct {
+	Cell    CellID
+	Query   Query
+	After   *Cursor // only ads that come after it
+	Explain bool    // return some of the excluded ads too
+	Whole   bool    // return all children, also those that cannot match
+}
+
+// A Child is a range summary as a parent knows it.
+type Child struct {
+	Index   int // nibble, 0 to 15
+	Summary Summary
+	Holders []dht.Contact
+}
+
+// A CellReply is what one holder says of one cell.
+type CellReply struct {
+	Known bool          // the holder has such a cell
+	Inner bool          // publishers are sent down
+	Age   time.Duration // since the holder has it; young cells may lack ads
+	Total uint32        // ads evaluated
+	// Matched is how many of them match, also those in earlier or later replies.
+	Matched uint32
+	// Digest is the exclusive or over all leases of their servers' hashes and
+	// sequence numbers: equal sets have equal digests.
+	Digest   uint64
+	Ads      []*Signed // matches in order, at most the limit
+	More     bool      // further matches come after the last of Ads
+	Children []Child   // those that can hold matches; all, if Whole
+	// Excluded counts, for each conjunct, the ads that fail it.
+	Excluded []uint32
+	// Pruned counts, for each conjunct, the ads below children that were left
+	// out because nothing there can satisfy it.
+	Pruned      []uint32
+	ExcludedAds []*Signed
+}

@@ -1,0 +1,112 @@
+package search
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// maxCandidates bounds the trees whose roots a query compares when it knows
+// none of them: the roots are asked at once, so more cost requests, not time.
+const maxCandidates = 3
+
+// candidates returns the trees worth comparing for q, the most promising
+// first, judged from the query alone. There is always one.
+func (s *Schema) candidates(q Query) []string {
+	type guess struct {
+		tree string
+		part float64
+	}
+	parts := make(map[string]float64)
+	for _, p := range Conjuncts(q.Where) {
+		dim := dimOf(p)
+		if or, ok := p.(Or); ok && len(or) > 0 {
+			dim = dimOf(or[0])
+			for _, q := range or {
+				if dimOf(q) != dim {
+					dim = ""
+				}
+			}
+		}
+		if i, ok := s.index[dim]; ok {
+			before, seen := parts[dim]
+			if !seen {
+				before = 1
+			}
+			parts[dim] = before * s.guess(p, s.dims[i])
+		}
+	}
+	var guesses []guess
+	for _, t := range s.trees {
+		part, seen := 1.0, false
+		for _, dim := range t.Dims {
+			if f, ok := parts[dim]; ok {
+				part, seen = part*f, true
+			}
+		}
+		if len(t.Dims) == 1 && t.Dims[0] == q.OrderBy && q.Limit > 0 {
+			part, seen = part*0.3, true
+		}
+		if seen {
+			guesses = append(guesses, guess{t.Name, part})
+		}
+	}
+	slices.SortStableFunc(guesses, func(a, b guess) int { return cmp.Compare(a.part, b.part) })
+	var trees []string
+	for _, g := range guesses[:min(len(guesses), maxCandidates)] {
+		trees = append(trees, g.tree)
+	}
+	if len(trees) == 0 {
+		trees = []string{DimServer}
+	}
+	return trees
+}
+
+// guess estimates which part of all ads satisfies p, without having seen any.
+func (s *Schema) guess(p Predicate, d Dimension) float64 {
+	switch p := p.(type) {
+	case Or:
+		sum := 0.0
+		for _, q := range p {
+			sum += s.guess(q, d)
+		}
+		return min(1, sum)
+	case Not:
+		return 0.8
+	case In:
+		return min(1, 0.05*float64(len(p.Values)))
+	case Compare:
+		if p.Op == OpEqual {
+			return 0.05
+		}
+	case Within, RTT:
+		return 0.2
+	case Has, Contains, And:
+		return 0.7
+	case Range:
+	}
+	yes, _ := d.split(p)
+	n := 0
+	for ; yes != 0; yes &= yes - 1 {
+		n++
+	}
+	return float64(n) / 64
+}
+
+// cost estimates how many leaf cells a query reads below a root that answered
+// with children.
+func (s *Schema) cost(q Query, tree string, children []Child) float64 {
+	reads, matches := 0.0, 0.0
+	conjuncts := Conjuncts(q.Where)
+	for _, c := range children {
+		if s.pruner(conjuncts, c.Summary) >= 0 {
+			continue
+		}
+		reads += math.Ceil(float64(c.Summary.Count) / (leafAds / 2))
+		matches += float64(c.Summary.Count) * s.share(q.Where, c.Summary)
+	}
+	if q.Limit == 0 || q.OrderBy != "" && tree != q.OrderBy {
+		return reads
+	}
+	return min(reads, 1+reads*float64(q.Limit)/(matches+0.5))
+}

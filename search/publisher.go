@@ -1,0 +1,465 @@
+package search
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// PublisherConfig configures a Publisher. The zero value is usable.
+type PublisherConfig struct {
+	// Renew is how often leases are renewed; 0 means 60 s. Every renewal
+	// costs one message to each holder, however many cells it holds.
+	Renew time.Duration
+	// Relocate is how often the holders of a cell are looked up anew while
+	// they all answer; 0 means 5 min. A participant that joined closer to a
+	// cell is used from then on; one that died is replaced at once.
+	Relocate time.Duration
+	// Retry is how long the first repetition waits after a failure; it
+	// doubles up to Renew. 0 means 2 s.
+	Retry time.Duration
+}
+
+func (c PublisherConfig) withDefaults() PublisherConfig {
+	c.Renew = cmp.Or(c.Renew, 60*time.Second)
+	c.Relocate = cmp.Or(c.Relocate, 5*time.Minute)
+	c.Retry = cmp.Or(c.Retry, 2*time.Second)
+	return c
+}
+
+const (
+	// recheckRounds is after how many renewals a publisher asks an inner cell
+	// that does not hold its ad whether that is still so.
+	recheckRounds = 10
+	// relocateAfter is how many failures in a row make a publisher look for
+	// other holders.
+	relocateAfter = 2
+	// ignoreAfter is how many failures in a row make it go on without one.
+	ignoreAfter = 3
+)
+
+// A PublisherInput is something that happens to a Publisher: Offer, Located,
+// Published, PublisherTick or Stop.
+//
+//sumtype:decl
+type PublisherInput interface{ publisherInput() }
+
+// Offer gives the ad to publish from now on; one with a Seq that is not higher
+// changes nothing.
+type Offer struct{ Ad *Signed }
+
+// Located answers a Locate: the live participants closest to the cell's key,
+// nearest first; none where the lookup failed.
+type Located struct {
+	Cell    CellID
+	Holders []dht.Contact
+}
+
+// Published answers a SendPublish; Placing is nil where it failed.
+type Published struct {
+	To      dht.PeerID
+	Places  []Placement
+	Cells   []CellID
+	Placing Placing
+}
+
+// PublisherTick lets time pass.
+type PublisherTick struct{}
+
+// Stop withdraws the ad everywhere.
+type Stop struct{}
+
+func (Offer) publisherInput()         {}
+func (Located) publisherInput()       {}
+func (Published) publisherInput()     {}
+func (PublisherTick) publisherInput() {}
+func (Stop) publisherInput()          {}
+
+// A PublisherEffect is what a Publisher wants done: Locate, SendPublish or
+// SendWithdraw.
+//
+//sumtype:decl
+type PublisherEffect interface{ publisherEffect() }
+
+// Locate wants the Replicas live participants closest to the cell's key.
+type Locate struct{ Cell CellID }
+
+// SendPublish wants the ad put into cells of one holder. Cells are where the
+// places were when it was sent; they come back in Published.
+type SendPublish struct {
+	To     dht.Contact
+	Ad     *Signed
+	Places []Placement
+	Cells  []CellID
+}
+
+// SendWithdraw wants the ad forgotten by one holder.
+type SendWithdraw struct {
+	To     dht.Contact
+	Server dht.PeerID
+	Seq    uint64
+	Cells  []CellID
+}
+
+func (Locate) publisherEffect()       {}
+func (SendPublish) publisherEffect()  {}
+func (SendWithdraw) publisherEffect() {}
+
+// A spot is one holder of one cell on the way of an ad.
+type spot struct {
+	contact  dht.Contact
+	next     time.Time // when to publish there again
+	busy     bool      // a publish is under way
+	answered bool
+	held     bool // it leases the ad
+	inner    bool // it sends publishers down
+	settled  bool // it was told that the cell below has the ad
+	failures int
+}
+
+// A level is one cell on the way of an ad from the root of a tree.
+type level struct {
+	cell     CellID
+	spots    []*spot
+	located  time.Time // zero: look the holders up
+	locating bool
+	again    time.Time // not before, after a failed lookup
+}
+
+// A way is where an ad is in one tree: the cells from the root to the one
+// that is a leaf for it.
+type way struct {
+	tree   Tree // of name "" for the record
+	key    Key
+	levels []*level
+	left   []*level // cells of an earlier key, to be withdrawn from
+}
+
+// A Publisher keeps one server's ad where queries look for it. It is a machine
+// for one goroutine.
+type Publisher struct {
+	schema  *Schema
+	cfg     PublisherConfig
+	ad      *Signed
+	ways    []*way
+	round   time.Time // when the next renewals are due
+	stopped bool
+	effects []PublisherEffect
+}
+
+// NewPublisher returns a Publisher that waits for its first Offer.
+func NewPublisher(schema *Schema, cfg PublisherConfig) *Publisher {
+	return &Publisher{schema: schema, cfg: cfg.withDefaults()}
+}
+
+// Settled tells whether the ad stands in every tree, in a leaf cell of at
+// least one holder.
+func (p *Publisher) Settled() bool {
+	if p.ad == nil {
+		return false
+	}
+	for _, w := range p.ways {
+		if last := w.levels[len(w.levels)-1]; !last.has() || last.anyInner() {
+			return false
+		}
+	}
+	return true
+}
+
+// Step takes in what happened and returns what to do. The caller owns the
+// effects.
+func (p *Publisher) Step(now time.Time, input PublisherInput) []PublisherEffect {
+	p.effects = nil
+	switch in := input.(type) {
+	case Offer:
+		p.offer(now, in.Ad)
+	case Located:
+		p.located(now, in)
+	case Published:
+		p.published(now, in)
+	case PublisherTick:
+	case Stop:
+		p.stop()
+	}
+	if p.ad != nil && !p.stopped {
+		p.plan(now)
+	}
+	return p.effects
+}
+
+func (p *Publisher) offer(now time.Time, ad *Signed) {
+	if p.stopped || p.ad != nil && ad.Ad.Seq <= p.ad.Ad.Seq {
+		return
+	}
+	before := p.ad
+	p.ad = ad
+	if before == nil {
+		p.round = now.Add(p.cfg.Renew)
+		p.ways = append(p.ways, &way{levels: []*level{{cell: RecordOf(ad.Ad.Server)}}})
+		for _, t := range p.schema.trees {
+			p.ways = append(p.ways, &way{tree: t, key: p.schema.KeyOf(t, ad), levels: []*level{{cell: Root(t.Name)}}})
+		}
+		return
+	}
+	same := p.schema.sameOccupancy(before, ad)
+	for _, w := range p.ways {
+		w.move(now, p.schema, ad)
+		for _, l := range w.levels {
+			for _, s := range l.spots {
+				if s.held || !same {
+					s.next = now
+				}
+			}
+		}
+	}
+}
+
+// move changes the way for a new ad: cells that the new key does not lie in
+// are left.
+func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
+	if w.tree.Name == "" {
+		return
+	}
+	w.key = schema.KeyOf(w.tree, ad)
+	for i, l := range w.levels {
+		if !l.cell.Prefix.Contains(w.key) {
+			w.left = append(w.left, w.levels[i:]...)
+			w.levels = w.levels[:i]
+			for _, s := range w.levels[i-1].spots {
+				// It must widen another child from now on.
+				s.settled, s.next = false, now
+			}
+			return
+		}
+	}
+}
+
+func (p *Publisher) located(now time.Time, in Located) {
+	l := p.level(in.Cell)
+	if l == nil {
+		return
+	}
+	l.locating = false
+	if len(in.Holders) == 0 {
+		l.again = now.Add(p.cfg.Retry)
+		return
+	}
+	l.located = now
+	spots := make([]*spot, 0, Replicas)
+	for _, c := range in.Holders[:min(len(in.Holders), Replicas)] {
+		i := slices.IndexFunc(l.spots, func(s *spot) bool { return s.contact.ID == c.ID })
+		if i < 0 {
+			spots = append(spots, &spot{contact: c, next: now})
+			continue
+		}
+		l.spots[i].contact = c
+		spots = append(spots, l.spots[i])
+	}
+	l.spots = spots
+}
+
+// level returns the level of the way that cell lies on.
+func (p *Publisher) level(cell CellID) *level {
+	for _, w := range p.ways {
+		if w.tree.Name != cell.Tree {
+			continue
+		}
+		if i := int(cell.Prefix.Level); i < len(w.levels) && w.levels[i].cell == cell {
+			return w.levels[i]
+		}
+	}
+	return nil
+}
+
+func (p *Publisher) published(now time.Time, in Published) {
+	for i, cell := range in.Cells {
+		l := p.level(cell)
+		if l == nil {
+			continue
+		}
+		at := slices.IndexFunc(l.spots, func(s *spot) bool { return s.contact.ID == in.To })
+		if at < 0 {
+			continue
+		}
+		s := l.spots[at]
+		s.busy = false
+		if i >= len(in.Placing) {
+			p.failed(now, l, s)
+			continue
+		}
+		p.answered(now, l, s, in.Placing[i])
+	}
+}
+
+func (p *Publisher) failed(now time.Time, l *level, s *spot) {
+	s.failures++
+	s.next = now.Add(min(p.cfg.Renew, p.cfg.Retry<<min(s.failures-1, 8)))
+	if s.failures >= relocateAfter {
+		l.located = time.Time{}
+		l.again = now.Add(p.cfg.Retry)
+	}
+}
+
+func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
+	s.answered, s.failures, s.held, s.inner = true, 0, a.Held, a.Verdict == VerdictInner
+	if !s.next.After(now) {
+		return // the ad changed while this was under way
+	}
+	s.next = p.round
+	switch a.Verdict {
+	case VerdictInner:
+		if !a.Held {
+			s.next = p.round.Add((recheckRounds - 1) * p.cfg.Renew)
+		}
+	case VerdictRise:
+		if i := int(l.cell.Prefix.Level); i > 0 {
+			parent, _ := l.cell.Prefix.Parent()
+			if up := p.level(CellID{Tree: l.cell.Tree, Prefix: parent}); up != nil {
+				for _, s := range up.spots {
+					if !s.held {
+						s.next = now
+					}
+				}
+			}
+		}
+	case VerdictLeaf, VerdictRefused:
+	}
+}
+
+// plan emits everything that is due.
+func (p *Publisher) plan(now time.Time) {
+	for !now.Before(p.round) {
+		p.round = p.round.Add(p.cfg.Renew)
+	}
+	var out batches
+	for _, w := range p.ways {
+		p.shape(w)
+		for i, l := range w.levels {
+			if !l.locating && !now.Before(l.again) && (l.located.IsZero() || now.Sub(l.located) >= p.cfg.Relocate) {
+				l.locating = true
+				p.effects = append(p.effects, Locate{l.cell})
+			}
+			settled := i+1 < len(w.levels) && w.levels[i+1].has()
+			for _, s := range l.spots {
+				if settled && s.held && s.inner && !s.settled {
+					s.next = now
+				}
+				if s.busy || now.Before(s.next) {
+					continue
+				}
+				s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
+				out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
+			}
+		}
+	}
+	for _, b := range out.list {
+		for len(b.Places) > 0 {
+			n := min(len(b.Places), maxPlaces)
+			p.effects = append(p.effects, SendPublish{To: b.To, Ad: p.ad, Places: b.Places[:n], Cells: b.Cells[:n]})
+			b.Places, b.Cells = b.Places[n:], b.Cells[n:]
+		}
+	}
+}
+
+// shape makes a way longer where a cell sends down, and shorter where a cell
+// above has become a leaf.
+func (p *Publisher) shape(w *way) {
+	for i := 0; i < len(w.levels); i++ {
+		l := w.levels[i]
+		if l.anyInner() {
+			if i+1 == len(w.levels) && i < maxLevel {
+				w.levels = append(w.levels, &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, i+1)}})
+			}
+			continue
+		}
+		if i+1 < len(w.levels) && l.allHold() {
+			w.left = append(w.left, w.levels[i+1:]...)
+			w.levels = w.levels[:i+1]
+		}
+	}
+	if len(w.left) > 0 && w.levels[len(w.levels)-1].allHold() {
+		p.withdraw(w.left)
+		w.left = nil
+	}
+}
+
+// has tells whether half of the holders of the cell lease the ad, or send it
+// down and have it on the way.
+func (l *level) has() bool {
+	n := 0
+	for _, s := range l.spots {
+		if s.answered && (s.held || s.inner && s.settled) {
+			n++
+		}
+	}
+	return n > 0 && 2*n >= len(l.spots)
+}
+
+func (l *level) anyInner() bool {
+	return slices.ContainsFunc(l.spots, func(s *spot) bool { return s.answered && s.inner })
+}
+
+// allHold tells whether every holder that can be reached leases the ad.
+func (l *level) allHold() bool {
+	n := 0
+	for _, s := range l.spots {
+		if s.failures >= ignoreAfter {
+			continue
+		}
+		if !s.answered || !s.held || s.busy {
+			return false
+		}
+		n++
+	}
+	return n > 0
+}
+
+// withdraw emits what takes the ad out of cells.
+func (p *Publisher) withdraw(levels []*level) {
+	var out batches
+	for _, l := range levels {
+		for _, s := range l.spots {
+			if s.held || s.busy {
+				out.add(s.contact, l.cell, Placement{})
+			}
+		}
+	}
+	for _, b := range out.list {
+		p.effects = append(p.effects, SendWithdraw{To: b.To, Server: p.ad.Ad.Server, Seq: p.ad.Ad.Seq, Cells: b.Cells})
+	}
+}
+
+func (p *Publisher) stop() {
+	if p.ad == nil || p.stopped {
+		return
+	}
+	p.stopped = true
+	var all []*level
+	for _, w := range p.ways {
+		all = append(all, w.levels...)
+		all = append(all, w.left...)
+	}
+	p.withdraw(all)
+}
+
+// batches gather what goes to one holder into one message.
+type batches struct {
+	list  []*SendPublish
+	index map[dht.PeerID]int
+}
+
+func (b *batches) add(to dht.Contact, cell CellID, place Placement) {
+	i, ok := b.index[to.ID]
+	if !ok {
+		if b.index == nil {
+			b.index = make(map[dht.PeerID]int)
+		}
+		i = len(b.list)
+		b.index[to.ID] = i
+		b.list = append(b.list, &SendPublish{To: to})
+	}
+	b.list[i].Cells = append(b.list[i].Cells, cell)
+	b.list[i].Places = append(b.list[i].Places, place)
+}

@@ -1,0 +1,108 @@
+package search
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+)
+
+// An order compares ads as a query wants them. Rank is a number that never
+// contradicts the order and that summaries can bound: the fraction of the
+// dimension's range, the predicted seconds, or +Inf for what lacks the value.
+type order struct {
+	schema *Schema
+	query  *Query
+	dim    Dimension
+	index  int
+}
+
+func (s *Schema) order(q *Query) order {
+	o := order{schema: s, query: q, index: -1}
+	if i, ok := s.index[q.OrderBy]; ok {
+		o.dim, o.index = s.dims[i], i
+	}
+	return o
+}
+
+// none tells whether the query wants no order.
+func (o order) none() bool { return o.index < 0 }
+
+// A standing is where an ad stands in an order.
+type standing struct {
+	rank  float64
+	value Value // none where the ad lacks it
+	hash  Hash
+}
+
+// standing returns where an ad stands; less is better.
+func (o order) standing(ad *Signed) standing {
+	if o.none() {
+		return standing{hash: ad.hash}
+	}
+	v, _ := ad.Ad.Attribute(o.dim.Name)
+	return o.standingOf(v, ad.hash)
+}
+
+func (o order) standingOf(v Value, h Hash) standing {
+	switch {
+	case o.none():
+		return standing{hash: h}
+	case v.IsZero():
+		return standing{rank: math.Inf(1), hash: h}
+	case o.dim.Kind == KindCoordinate:
+		rank := PredictRTT(*v.coord, *o.query.Origin).Seconds()
+		if o.query.Desc {
+			rank = -rank
+		}
+		return standing{rank: rank, hash: h}
+	case o.query.Desc:
+		return standing{rank: -o.dim.fraction(v), value: v, hash: h}
+	default:
+		return standing{rank: o.dim.fraction(v), value: v, hash: h}
+	}
+}
+
+// compare orders two standings: by rank, exact value, then server hash.
+func (o order) compare(a, b standing) int {
+	if c := cmp.Compare(a.rank, b.rank); c != 0 {
+		return c
+	}
+	if !a.value.IsZero() && !b.value.IsZero() {
+		if c := compareValues(a.value, b.value, o.dim.Kind); c != 0 {
+			if o.query.Desc {
+				return -c
+			}
+			return c
+		}
+	}
+	return a.hash.Compare(b.hash)
+}
+
+// bound returns the best rank that an ad of a range can have.
+func (o order) bound(m Summary) float64 {
+	if o.none() {
+		return 0
+	}
+	set := m.Occupancy[o.index]
+	if set == 0 {
+		return math.Inf(1)
+	}
+	if o.dim.Kind == KindCoordinate {
+		return o.latencyBound(set)
+	}
+	if o.query.Desc {
+		return -float64(bits.Len64(set)) / 64
+	}
+	return float64(bits.TrailingZeros64(set)) / 64
+}
+
+func (o order) latencyBound(set uint64) float64 {
+	least := math.Inf(1)
+	for rest := set; rest != 0; rest &= rest - 1 {
+		least = min(least, coordinateField(bits.TrailingZeros64(rest), *o.query.Origin)+o.query.Origin.Height)
+	}
+	if o.query.Desc {
+		return math.Inf(-1)
+	}
+	return least - 1e-6
+}

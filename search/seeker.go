@@ -1,0 +1,374 @@
+package search
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// SeekerConfig configures a Seeker. The zero value is usable.
+type SeekerConfig struct {
+	// Replicas is how many holders of each cell are asked; 0 means 2. One
+	// more outvotes one more holder that lacks ads, and costs a request a cell.
+	// All are asked where the answers differ or a cell is young.
+	Replicas int
+	// InFlight bounds the cells that are read at once; 0 means 8.
+	InFlight int
+	// Budget bounds the messages to holders and servers; 0 means 2,000.
+	Budget int
+	// Hedge is how long a holder may take before another one is asked too;
+	// 0 means 150 ms.
+	Hedge time.Duration
+	// Young is the age below which a copy of a cell is not trusted to be
+	// complete; 0 means 75 s, more than the time between two renewals.
+	Young time.Duration
+	// Verify asks every server in the results for its current ad.
+	Verify bool
+	// Explain collects the servers that were excluded.
+	Explain bool
+	// Roots are what is known of root cells from earlier queries. They
+	// decide which tree is read, never what is found there. May be nil.
+	Roots map[string][]Child
+	// Near estimates how far a participant is, to ask near holders first.
+	// May be nil.
+	Near func(dht.PeerID) time.Duration
+}
+
+func (c SeekerConfig) withDefaults() SeekerConfig {
+	c.Replicas = cmp.Or(c.Replicas, 2)
+	c.InFlight = cmp.Or(c.InFlight, 8)
+	c.Budget = cmp.Or(c.Budget, 2000)
+	c.Hedge = cmp.Or(c.Hedge, 150*time.Millisecond)
+	c.Young = cmp.Or(c.Young, 75*time.Second)
+	return c
+}
+
+// A SeekerInput is something that happens to a Seeker: Start, Located,
+// Answered, Failed, Verified, SeekerTick or Expire.
+//
+//sumtype:decl
+type SeekerInput interface{ seekerInput() }
+
+// Start begins the query.
+type Start struct{}
+
+// Answered is a holder's reply to an Ask.
+type Answered struct {
+	Cell  CellID
+	From  dht.PeerID
+	Reply *CellReply
+}
+
+// Failed says that a holder did not answer an Ask.
+type Failed struct {
+	Cell CellID
+	From dht.PeerID
+}
+
+// Verified answers a Verify: the server's current ad, nil where it has none or
+// cannot be reached.
+type Verified struct {
+	Server dht.PeerID
+	Signed *Signed
+}
+
+// SeekerTick lets time pass; due when a Wake says so.
+type SeekerTick struct{}
+
+// Expire ends the query with what was found.
+type Expire struct{}
+
+func (Start) seekerInput()      {}
+func (Located) seekerInput()    {}
+func (Answered) seekerInput()   {}
+func (Failed) seekerInput()     {}
+func (Verified) seekerInput()   {}
+func (SeekerTick) seekerInput() {}
+func (Expire) seekerInput()     {}
+
+// A SeekerEffect is what a Seeker wants done: Locate, Ask, Verify, Wake or
+// Finish. After Finish it wants nothing more.
+//
+//sumtype:decl
+type SeekerEffect interface{ seekerEffect() }
+
+// Ask wants a cell asked of a holder.
+type Ask struct {
+	To    dht.Contact
+	Query CellQuery
+}
+
+// Verify wants a server asked for its current ad.
+type Verify struct{ Server dht.Contact }
+
+// Wake wants a SeekerTick at At.
+type Wake struct{ At time.Time }
+
+// Finish is the answer, and the roots that were seen on the way, for
+// SeekerConfig.Roots of later queries.
+type Finish struct {
+	Answer Answer
+	Roots  map[string][]Child
+}
+
+func (Locate) seekerEffect() {}
+func (Ask) seekerEffect()    {}
+func (Verify) seekerEffect() {}
+func (Wake) seekerEffect()   {}
+func (Finish) seekerEffect() {}
+
+// A candidate is a server that matches as far as is known.
+type candidate struct {
+	ad       *Signed
+	standing standing
+	verified bool
+}
+
+// A Seeker answers one query. It is a machine for one goroutine.
+type Seeker struct {
+	schema    *Schema
+	cfg       SeekerConfig
+	query     Query
+	order     order
+	conjuncts []Predicate
+
+	trees   []string // candidates while no tree is chosen
+	tree    string
+	visits  map[CellID]*visit
+	list    []*visit // in the order of their making
+	found   map[dht.PeerID]*candidate
+	active  []*candidate // not dropped, best first
+	stale   bool         // active must be sorted again
+	misfits map[dht.PeerID]*Signed
+	gone    map[dht.PeerID]*Signed
+	asking  map[dht.PeerID]bool // servers that were asked for their current ad
+	roots   map[string][]Child
+
+	requests, lookups int
+	waiting           int // lookups, asks and verifications under way
+	again             bool
+	finished          bool
+	expired           bool
+	effects           []SeekerEffect
+}
+
+// NewSeeker returns the machine for one query; the error is Schema.Check's.
+func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
+	if err := schema.Check(q); err != nil {
+		return nil, err
+	}
+	s := &Seeker{
+		schema: schema, cfg: cfg.withDefaults(), query: q, conjuncts: Conjuncts(q.Where),
+		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
+		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
+		roots: make(map[string][]Child),
+	}
+	s.order = schema.order(&s.query)
+	return s, nil
+}
+
+// Step takes in what happened and returns what to do. The caller owns the
+// effects.
+func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
+	s.effects = nil
+	if s.finished {
+		return nil
+	}
+	switch in := input.(type) {
+	case Start:
+		s.start()
+	case Located:
+		s.located(in)
+	case Answered:
+		s.answered(in)
+	case Failed:
+		if v := s.visits[in.Cell]; v != nil && v.settle(in.From, askFailed) {
+			s.waiting--
+		}
+	case Verified:
+		s.verified(in)
+	case SeekerTick:
+	case Expire:
+		s.expired = true
+	}
+	s.advance(now)
+	return s.effects
+}
+
+func (s *Seeker) start() {
+	s.trees = s.schema.candidates(s.query)
+	known := 0
+	for _, t := range s.trees {
+		if _, ok := s.cfg.Roots[t]; ok {
+			known++
+		}
+	}
+	if known == len(s.trees) {
+		s.choose(func(tree string) ([]Child, bool) { c, ok := s.cfg.Roots[tree]; return c, ok })
+	}
+	for _, t := range s.trees {
+		if s.tree == "" || s.tree == t {
+			s.visit(Root(t))
+		}
+	}
+}
+
+// choose takes the tree of the least cost among those with known roots.
+func (s *Seeker) choose(root func(tree string) ([]Child, bool)) {
+	best := 0.0
+	for _, t := range s.trees {
+		children, ok := root(t)
+		if !ok {
+			continue
+		}
+		if cost := s.schema.cost(s.query, t, children); s.tree == "" || cost < best {
+			s.tree, best = t, cost
+		}
+	}
+}
+
+// visit makes the visit of a cell, or returns the one there is.
+func (s *Seeker) visit(cell CellID) *visit {
+	v := s.visits[cell]
+	if v == nil {
+		v = &visit{cell: cell, summary: s.schema.NewSummary(), bound: -1e300, asks: make(map[dht.PeerID]*ask)}
+		if cell.Prefix.Level > 0 {
+			v.bound = 1e300
+		}
+		s.visits[cell] = v
+		s.list = append(s.list, v)
+	}
+	return v
+}
+
+func (s *Seeker) located(in Located) {
+	v := s.visits[in.Cell]
+	if v == nil || v.locate != locateAsked {
+		return
+	}
+	s.waiting--
+	v.locate = locateDone
+	v.meet(in.Holders, s.cfg.Near)
+}
+
+func (s *Seeker) answered(in Answered) {
+	v := s.visits[in.Cell]
+	if v == nil || !v.settle(in.From, askAnswered) {
+		return
+	}
+	s.waiting--
+	r := in.Reply
+	v.take(r, s.cfg.Young)
+	a := v.asks[in.From]
+	a.after = nil
+	if r.More && len(r.Ads) > 0 {
+		a.after = s.order.cursor(r.Ads[len(r.Ads)-1])
+	}
+	for _, ad := range r.Ads {
+		s.consider(ad)
+	}
+	for _, ad := range r.ExcludedAds {
+		s.misfit(ad)
+	}
+	if v.cell.Prefix.Level == 0 && r.Known {
+		s.rootSeen(v.cell.Tree, r)
+	}
+	for _, c := range r.Children {
+		if i := s.schema.pruner(s.conjuncts, c.Summary); i >= 0 {
+			v.prune(i, c, len(s.conjuncts))
+			continue
+		}
+		child := s.visit(CellID{Tree: v.cell.Tree, Prefix: v.cell.Prefix.Child(c.Index)})
+		child.summary.unite(c.Summary)
+		child.summary.Count = max(child.summary.Count, c.Summary.Count)
+		child.bound = s.order.bound(child.summary)
+		child.expect = float64(child.summary.Count) * s.schema.share(s.query.Where, child.summary)
+		child.meet(c.Holders, s.cfg.Near)
+	}
+}
+
+// rootSeen keeps what a root said, for this and later plans.
+func (s *Seeker) rootSeen(tree string, r *CellReply) {
+	if len(r.Children) >= len(s.roots[tree]) {
+		s.roots[tree] = r.Children
+	}
+}
+
+// consider takes in an ad that matches, unless a newer one of its server was
+// seen.
+func (s *Seeker) consider(ad *Signed) {
+	server := ad.Ad.Server
+	c := s.found[server]
+	if c != nil && (c.verified || c.ad.Ad.Seq >= ad.Ad.Seq) {
+		return
+	}
+	if m := s.misfits[server]; m != nil && m.Ad.Seq >= ad.Ad.Seq || s.gone[server] != nil {
+		return
+	}
+	if !s.schema.Matches(s.query.Where, ad.Ad) {
+		s.misfit(ad)
+		return
+	}
+	delete(s.misfits, server)
+	if c == nil {
+		c = &candidate{}
+		s.found[server] = c
+		s.active = append(s.active, c)
+	}
+	c.ad, c.standing = ad, s.order.standing(ad)
+	s.stale = true
+}
+
+// misfit takes in an ad that does not match.
+func (s *Seeker) misfit(ad *Signed) {
+	server := ad.Ad.Server
+	if c := s.found[server]; c != nil {
+		if c.verified || c.ad.Ad.Seq >= ad.Ad.Seq {
+			return
+		}
+		s.drop(server, c)
+	}
+	if m := s.misfits[server]; m == nil || m.Ad.Seq < ad.Ad.Seq {
+		s.misfits[server] = ad
+	}
+}
+
+func (s *Seeker) drop(server dht.PeerID, c *candidate) {
+	delete(s.found, server)
+	s.active = slices.DeleteFunc(s.active, func(o *candidate) bool { return o == c })
+}
+
+func (s *Seeker) verified(in Verified) {
+	if !s.asking[in.Server] {
+		return
+	}
+	s.waiting--
+	delete(s.asking, in.Server)
+	c := s.found[in.Server]
+	if c == nil {
+		return
+	}
+	switch {
+	case in.Signed == nil || in.Signed.Ad.Server != in.Server:
+		s.drop(in.Server, c)
+		s.gone[in.Server] = c.ad
+	case !s.schema.Matches(s.query.Where, in.Signed.Ad):
+		s.drop(in.Server, c)
+		s.misfits[in.Server] = in.Signed
+	default:
+		c.verified = true
+		c.ad, c.standing = in.Signed, s.order.standing(in.Signed)
+		s.stale = true
+	}
+}
+
+// sorted returns the active candidates, best first.
+func (s *Seeker) sorted() []*candidate {
+	if s.stale {
+		s.stale = false
+		slices.SortFunc(s.active, func(a, b *candidate) int { return s.order.compare(a.standing, b.standing) })
+	}
+	return s.active
+}

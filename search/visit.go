@@ -1,0 +1,144 @@
+package search
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+type askState uint8
+
+const (
+	askSent askState = iota
+	askAnswered
+	askFailed
+)
+
+type locateState uint8
+
+const (
+	locateNot locateState = iota
+	locateAsked
+	locateDone
+)
+
+// An ask is one holder of a cell that was asked.
+type ask struct {
+	state askState
+	after *Cursor // the reply stopped here; nil: it was whole
+}
+
+// A visit is the reading of one cell.
+type visit struct {
+	cell     CellID
+	summary  Summary // of what its parents' holders said
+	bound    float64 // the best rank it can have
+	expect   float64 // how many matches it may have
+	contacts []dht.Contact
+	asks     map[dht.PeerID]*ask
+	locate   locateState
+	started  bool
+	lastAsk  time.Time
+
+	answers  int
+	inner    bool
+	weak     bool // a copy is missing or young
+	digests  []uint64
+	matched  uint32
+	total    uint32
+	excluded []uint32
+	pruned   []uint32
+	skipped  [fanOut]uint32 // counts of children left out here, by index
+	skippedI [fanOut]int    // and the conjunct that left them out
+}
+
+// meet adds holders that may be asked, nearest first.
+func (v *visit) meet(holders []dht.Contact, near func(dht.PeerID) time.Duration) {
+	for _, c := range holders[:min(len(holders), maxEntries)] {
+		if !slices.ContainsFunc(v.contacts, func(have dht.Contact) bool { return have.ID == c.ID }) && len(v.contacts) < 2*maxEntries {
+			v.contacts = append(v.contacts, c)
+		}
+	}
+	if near != nil {
+		slices.SortStableFunc(v.contacts, func(a, b dht.Contact) int { return int(near(a.ID) - near(b.ID)) })
+	}
+}
+
+// settle notes how an ask ended; false if there was none under way.
+func (v *visit) settle(from dht.PeerID, state askState) bool {
+	a := v.asks[from]
+	if a == nil || a.state != askSent {
+		return false
+	}
+	a.state = state
+	return true
+}
+
+// take adds up what a holder said.
+func (v *visit) take(r *CellReply, young time.Duration) {
+	v.answers++
+	v.inner = v.inner || r.Inner || len(r.Children) > 0
+	v.weak = v.weak || !r.Known || r.Age < young
+	if r.Known && !r.Inner {
+		v.digests = append(v.digests, r.Digest)
+	}
+	v.matched, v.total = max(v.matched, r.Matched), max(v.total, r.Total)
+	v.excluded, v.pruned = maxEach(v.excluded, r.Excluded), maxEach(v.pruned, r.Pruned)
+}
+
+func maxEach(a, b []uint32) []uint32 {
+	if len(a) == 0 {
+		return slices.Clone(b)
+	}
+	for i := range min(len(a), len(b)) {
+		a[i] = max(a[i], b[i])
+	}
+	return a
+}
+
+// prune notes that child c was left out for want of conjunct i.
+func (v *visit) prune(i int, c Child, conjuncts int) {
+	if v.skipped[c.Index] >= c.Summary.Count {
+		return
+	}
+	if len(v.pruned) < conjuncts {
+		v.pruned = append(v.pruned, make([]uint32, conjuncts-len(v.pruned))...)
+	}
+	v.pruned[v.skippedI[c.Index]] -= v.skipped[c.Index]
+	v.pruned[i] += c.Summary.Count
+	v.skipped[c.Index], v.skippedI[c.Index] = c.Summary.Count, i
+}
+
+// differ tells whether the holders' leases differ.
+func (v *visit) differ() bool {
+	return slices.ContainsFunc(v.digests, func(d uint64) bool { return d != v.digests[0] })
+}
+
+// pending counts the asks under way.
+func (v *visit) pending() (n int) {
+	for _, a := range v.asks {
+		if a.state == askSent {
+			n++
+		}
+	}
+	return n
+}
+
+// next returns a holder that was not asked yet.
+func (v *visit) next() (dht.Contact, bool) {
+	for _, c := range v.contacts {
+		if v.asks[c.ID] == nil {
+			return c, true
+		}
+	}
+	return dht.Contact{}, false
+}
+
+// wanted returns how many answers the visit needs at least.
+func (v *visit) wanted(replicas int) int {
+	if v.weak || v.differ() {
+		return maxEntries
+	}
+	return replicas
+}

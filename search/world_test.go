@@ -1,0 +1,327 @@
+package search
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A world is a network in memory under virtual time: participants with
+// holders, publishers and seekers, messages with latency, loss and death.
+type world struct {
+	t      testing.TB
+	rng    *rand.Rand
+	schema *Schema
+	now    time.Time
+	loss   float64
+	peers  []*peer
+	byID   map[dht.PeerID]*peer
+	pubs   []*Publisher
+	queue  events
+	seq    int
+}
+
+type peer struct {
+	id     dht.PeerID
+	holder *Holder
+	dead   bool
+}
+
+type event struct {
+	at  time.Time
+	seq int
+	do  func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	if c := e[i].at.Compare(e[j].at); c != 0 {
+		return c < 0
+	}
+	return e[i].seq < e[j].seq
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any     { x := (*e)[len(*e)-1]; *e = (*e)[:len(*e)-1]; return x }
+
+func newWorld(t testing.TB, seed uint64, peers int) *world {
+	w := &world{
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), schema: DefaultSchema(),
+		now: time.Unix(1_800_000_000, 0), byID: make(map[dht.PeerID]*peer),
+	}
+	for range peers {
+		w.join()
+	}
+	return w
+}
+
+func (w *world) join() *peer {
+	p := &peer{id: randomID(w.rng), holder: NewHolder(w.schema, HolderConfig{MaxPerPublisher: 1 << 20})}
+	w.peers = append(w.peers, p)
+	w.byID[p.id] = p
+	var tick func()
+	tick = func() {
+		if p.dead {
+			return
+		}
+		w.holder(p, HolderTick{}, nil)
+		w.after(time.Second, tick)
+	}
+	w.after(time.Duration(w.rng.IntN(1000))*time.Millisecond, tick)
+	return p
+}
+
+func randomID(rng *rand.Rand) (id dht.PeerID) {
+	for i := range id {
+		id[i] = byte(rng.Uint32())
+	}
+	return id
+}
+
+func (w *world) after(d time.Duration, do func()) {
+	w.seq++
+	heap.Push(&w.queue, event{w.now.Add(d), w.seq, do})
+}
+
+func (w *world) latency() time.Duration {
+	return time.Duration(5+w.rng.IntN(60)) * time.Millisecond
+}
+
+// run lets d of virtual time pass.
+func (w *world) run(d time.Duration) {
+	until := w.now.Add(d)
+	for len(w.queue) > 0 && !w.queue[0].at.After(until) {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.do()
+	}
+	w.now = until
+}
+
+// closest returns the live participants nearest to a cell.
+func (w *world) closest(cell CellID) []dht.Contact {
+	at := cell.Key().Position()
+	var live []*peer
+	for _, p := range w.peers {
+		if !p.dead {
+			live = append(live, p)
+		}
+	}
+	slices.SortFunc(live, func(a, b *peer) int { return at.Compare(a.id.Position(), b.id.Position()) })
+	var out []dht.Contact
+	for _, p := range live[:min(len(live), Replicas)] {
+		out = append(out, dht.Contact{ID: p.id})
+	}
+	return out
+}
+
+// request carries a message there and back; deliver runs at the receiver, and
+// done at the sender: with false after a time-out if either way was lost.
+func (w *world) request(to dht.PeerID, deliver func(p *peer), done func(ok bool)) {
+	p := w.byID[to]
+	lost, lostBack := w.rng.Float64() < w.loss, w.rng.Float64() < w.loss
+	if p == nil || p.dead || lost {
+		w.after(2*time.Second, func() { done(false) })
+		return
+	}
+	w.after(w.latency(), func() {
+		if p.dead {
+			w.after(2*time.Second, func() { done(false) })
+			return
+		}
+		deliver(p)
+		if lostBack {
+			w.after(2*time.Second, func() { done(false) })
+			return
+		}
+		w.after(w.latency(), func() { done(true) })
+	})
+}
+
+// holder steps a holder and carries out its pushes; reply gets the answer.
+func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
+	for _, e := range p.holder.Step(w.now, in) {
+		push, ok := e.(SendPush)
+		if !ok {
+			reply(e)
+			continue
+		}
+		for _, to := range w.closest(push.Parent) {
+			var answer PushReply
+			w.request(to.ID, func(q *peer) {
+				w.holder(q, Push{From: dht.Contact{ID: p.id}, Child: push.Child, Summary: push.Summary, Epoch: push.Epoch},
+					func(e HolderEffect) { answer = e.(PushReply) })
+			}, func(ok bool) {
+				if ok && !p.dead {
+					w.holder(p, Pushed{Child: push.Child, Leaf: answer.Leaf}, nil)
+				}
+			})
+		}
+	}
+	if err := p.holder.check(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// publish starts a publisher of ad on a participant.
+func (w *world) publish(ad *Signed) *Publisher {
+	pub := NewPublisher(w.schema, PublisherConfig{})
+	w.pubs = append(w.pubs, pub)
+	w.publisher(pub, Offer{ad})
+	var tick func()
+	tick = func() {
+		if pub.stopped {
+			return
+		}
+		w.publisher(pub, PublisherTick{})
+		w.after(time.Second, tick)
+	}
+	w.after(time.Second, tick)
+	return pub
+}
+
+func (w *world) publisher(pub *Publisher, in PublisherInput) {
+	for _, e := range pub.Step(w.now, in) {
+		switch e := e.(type) {
+		case Locate:
+			w.after(w.latency(), func() { w.publisher(pub, Located{e.Cell, w.closest(e.Cell)}) })
+		case SendPublish:
+			var placing Placing
+			w.request(e.To.ID, func(p *peer) {
+				w.holder(p, Publish{From: e.Ad.Ad.Server, Ad: e.Ad, Places: e.Places}, func(r HolderEffect) { placing = r.(Placing) })
+			}, func(ok bool) {
+				if !ok {
+					placing = nil
+				}
+				w.publisher(pub, Published{To: e.To.ID, Places: e.Places, Cells: e.Cells, Placing: placing})
+			})
+		case SendWithdraw:
+			w.request(e.To.ID, func(p *peer) {
+				w.holder(p, Withdraw{From: e.Server, Server: e.Server, Seq: e.Seq, Cells: e.Cells}, nil)
+			}, func(bool) {})
+		}
+	}
+}
+
+// search runs a query to its end and returns the answer and how long it took.
+func (w *world) search(q Query, cfg SeekerConfig) (Answer, time.Duration) {
+	w.t.Helper()
+	s, err := NewSeeker(w.schema, q, cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	begin := w.now
+	var answer *Answer
+	var took time.Duration
+	var step func(in SeekerInput)
+	step = func(in SeekerInput) {
+		for _, e := range s.Step(w.now, in) {
+			switch e := e.(type) {
+			case Locate:
+				w.after(w.latency(), func() { step(Located{e.Cell, w.closest(e.Cell)}) })
+			case Ask:
+				var reply *CellReply
+				w.request(e.To.ID, func(p *peer) {
+					w.holder(p, AskCell{e.Query}, func(r HolderEffect) { c := r.(CellReply); reply = &c })
+				}, func(ok bool) {
+					if ok {
+						step(Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})
+					} else {
+						step(Failed{Cell: e.Query.Cell, From: e.To.ID})
+					}
+				})
+			case Verify:
+				w.after(w.latency(), func() { step(Verified{e.Server.ID, w.current(e.Server.ID)}) })
+			case Wake:
+				w.after(max(0, e.At.Sub(w.now)), func() { step(SeekerTick{}) })
+			case Finish:
+				a := e.Answer
+				answer, took = &a, w.now.Sub(begin)
+			}
+		}
+	}
+	step(Start{})
+	for i := 0; answer == nil; i++ {
+		if i > 600 {
+			w.t.Fatalf("the query does not end: %v", q)
+		}
+		w.run(100 * time.Millisecond)
+	}
+	return *answer, took
+}
+
+// current returns the ad that a server's publisher has now.
+func (w *world) current(server dht.PeerID) *Signed {
+	for _, p := range w.pubs {
+		if p.ad != nil && p.ad.Ad.Server == server && !p.stopped {
+			return p.ad
+		}
+	}
+	return nil
+}
+
+// ads returns the current ads.
+func (w *world) ads() (out []*Signed) {
+	for _, p := range w.pubs {
+		if p.ad != nil && !p.stopped {
+			out = append(out, p.ad)
+		}
+	}
+	return out
+}
+
+// kill lets n random participants die.
+func (w *world) kill(n int) {
+	for n > 0 {
+		if p := w.peers[w.rng.IntN(len(w.peers))]; !p.dead {
+			p.dead = true
+			n--
+		}
+	}
+}
+
+// compare fails the test unless the answer to q is exact.
+func (w *world) compare(q Query, got Answer) {
+	w.t.Helper()
+	all := w.schema.Select(Query{Where: q.Where, OrderBy: q.OrderBy, Desc: q.Desc, Origin: q.Origin}, w.ads())
+	if err := sameResults(q, got.Results, all); err != nil {
+		w.t.Fatalf("%v\nquery: %v order by %q desc %v limit %d\ntree %s, %d requests, complete %v (%s)",
+			err, q.Where, q.OrderBy, q.Desc, q.Limit, got.Tree, got.Requests, got.Complete, got.Incomplete)
+	}
+	if !got.Complete {
+		w.t.Fatalf("exact but not complete: %s\nquery: %v", got.Incomplete, q.Where)
+	}
+}
+
+// sameResults compares results with all that match, in order.
+func sameResults(q Query, got []Result, all []*Signed) error {
+	want := len(all)
+	if q.Limit > 0 {
+		want = min(want, q.Limit)
+	}
+	if len(got) != want {
+		return fmt.Errorf("%d results, want %d", len(got), want)
+	}
+	place := make(map[dht.PeerID]int)
+	for i, ad := range all {
+		place[ad.Ad.Server] = i
+	}
+	for i, r := range got {
+		at, ok := place[r.Signed.Ad.Server]
+		if !ok || all[at].Ad.Seq != r.Signed.Ad.Seq {
+			return fmt.Errorf("result %d is %s, which does not match", i, r.Signed.Ad.Server)
+		}
+		if q.OrderBy != "" && at != i {
+			return fmt.Errorf("result %d should be result %d", i, at)
+		}
+		delete(place, r.Signed.Ad.Server)
+	}
+	return nil
+}
