@@ -37,10 +37,10 @@ type cell struct {
 	leases   []lease   // ascending by hash
 	children [fanOut][]entry
 
-	told     Summary   // what the parent was told last
-	toldAt   time.Time // zero: never
-	epoch    uint64
-	dirty    bool // the parent knows too little
+	told   Summary   // what the parent was told last
+	toldAt time.Time // zero: never
+	epoch  uint64
+	dirty  bool // the parent knows too little
 }
 
 // find returns where the lease of a server is, or would be.

@@ -466,6 +466,13 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // check returns an error if an invariant does not hold.
 func (h *Holder) check() error {
 	leases := 0

@@ -145,6 +145,7 @@ type Publisher struct {
 	ad      *Signed
 	ways    []*way
 	round   time.Time // when the next renewals are due
+	wake    time.Time // nothing is due before
 	stopped bool
 	effects []PublisherEffect
 }
@@ -180,6 +181,9 @@ func (p *Publisher) Step(now time.Time, input PublisherInput) []PublisherEffect 
 	case Published:
 		p.published(now, in)
 	case PublisherTick:
+		if now.Before(p.wake) {
+			return nil
+		}
 	case Stop:
 		p.stop()
 	}
@@ -333,25 +337,13 @@ func (p *Publisher) plan(now time.Time) {
 	for !now.Before(p.round) {
 		p.round = p.round.Add(p.cfg.Renew)
 	}
+	p.wake = p.round
 	var out batches
 	for _, w := range p.ways {
 		p.shape(w)
 		for i, l := range w.levels {
-			if !l.locating && !now.Before(l.again) && (l.located.IsZero() || now.Sub(l.located) >= p.cfg.Relocate) {
-				l.locating = true
-				p.effects = append(p.effects, Locate{l.cell})
-			}
-			settled := i+1 < len(w.levels) && w.levels[i+1].has()
-			for _, s := range l.spots {
-				if settled && s.held && s.inner && !s.settled {
-					s.next = now
-				}
-				if s.busy || now.Before(s.next) {
-					continue
-				}
-				s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
-				out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
-			}
+			p.locate(now, l)
+			p.due(now, w, i, &out)
 		}
 	}
 	for _, b := range out.list {
@@ -359,6 +351,41 @@ func (p *Publisher) plan(now time.Time) {
 			n := min(len(b.Places), maxPlaces)
 			p.effects = append(p.effects, SendPublish{To: b.To, Ad: p.ad, Places: b.Places[:n], Cells: b.Cells[:n]})
 			b.Places, b.Cells = b.Places[n:], b.Cells[n:]
+		}
+	}
+}
+
+// locate looks up the holders of a cell where that is due.
+func (p *Publisher) locate(now time.Time, l *level) {
+	at := l.again
+	if !l.located.IsZero() {
+		at = later(at, l.located.Add(p.cfg.Relocate))
+	}
+	switch {
+	case l.locating:
+	case now.Before(at):
+		p.wake = earlier(p.wake, at)
+	default:
+		l.locating = true
+		p.effects = append(p.effects, Locate{l.cell})
+	}
+}
+
+// due adds what level i of a way has to send.
+func (p *Publisher) due(now time.Time, w *way, i int, out *batches) {
+	l := w.levels[i]
+	settled := i+1 < len(w.levels) && w.levels[i+1].has()
+	for _, s := range l.spots {
+		if settled && s.held && s.inner && !s.settled {
+			s.next = now
+		}
+		switch {
+		case s.busy:
+		case now.Before(s.next):
+			p.wake = earlier(p.wake, s.next)
+		default:
+			s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
+			out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
 		}
 	}
 }
