@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write docs/cli.md anew from the commands")
+
+//go:generate go test -run TestDocs -rewrite .
+
+// allCommands lists the visible commands below root, depth first.
+func allCommands(root *cobra.Command) []*cobra.Command {
+	var all []*cobra.Command
+	for _, c := range root.Commands() {
+		if c.Hidden || c.Name() == "help" || c.Name() == "completion" {
+			continue
+		}
+		all = append(append(all, c), allCommands(c)...)
+	}
+	return all
+}
+
+// TestDocs makes docs/cli.md from the commands and the exit codes, and
+// compares it with the committed one.
+func TestDocs(t *testing.T) {
+	const name = "../../docs/cli.md"
+	want := buildDocs(t)
+	if *rewrite {
+		if err := os.WriteFile(name, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("docs/cli.md is stale, run go generate ./cmd/xeno (-want +got):\n%s", diff)
+	}
+}
+
+const docsHead = `# The commands
+
+Made from the program itself by ` + "`go generate ./cmd/xeno`" + `; do not edit.
+
+` + "`xeno`" + ` commands the daemon whose home directory is ` + "`--home DIR`" + `, by default ` + "`$XENO_HOME`" + ` or
+` + "`~/.xeno`" + `. With ` + "`--json`" + ` every verb prints one JSON value on standard output, and a failure
+is one object ` + "`{\"error\": {\"code\", \"message\", \"hint\"}}`" + ` on standard error. Sessions and orders
+are named by their ID or its first digits, at least four. Amounts are units of the network's currency
+with at most nine decimals; in JSON they are integers of nano-units (1e-9).
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+`
+
+const docsDaemon = `
+` + "`xeno ssh`" + ` ends with the code of the remote command. ` + "`xeno-node`" + ` uses 0 (ended by a signal), 1, 2
+(a flag or configuration file is wrong) and 5 (another daemon runs on the home directory).
+
+`
+
+func buildDocs(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString(docsHead)
+	for _, line := range exitTable(t) {
+		b.WriteString(line)
+	}
+	b.WriteString(docsDaemon)
+	root := newRoot(&app{getenv: func(string) string { return "" }})
+	root.PersistentFlags().Lookup("home").DefValue = ""
+	for _, c := range allCommands(root) {
+		fmt.Fprintf(&b, "## %s\n\n%s\n\n", c.CommandPath(), strings.TrimSuffix(orText(c.Long, c.Short), "."))
+		if c.Runnable() {
+			fmt.Fprintf(&b, "```\n%s\n```\n\n", c.UseLine())
+		}
+		fmt.Fprintf(&b, "Example:\n\n```sh\n%s\n```\n\n", unindent(c.Example))
+		if flags := c.LocalNonPersistentFlags().FlagUsages(); flags != "" {
+			fmt.Fprintf(&b, "Flags:\n\n```\n%s```\n\n", flags)
+		}
+	}
+	return append(bytes.TrimSpace(b.Bytes()), '\n')
+}
+
+func orText(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func unindent(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		lines = append(lines, strings.TrimPrefix(strings.TrimRight(line, "\n"), "  "))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// exitTable reads the codes and their comments from exit.go.
+func exitTable(t *testing.T) []string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "exit.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "exit") || spec.Comment == nil || len(spec.Values) == 0 {
+			return true
+		}
+		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
+			rows = append(rows, fmt.Sprintf("| %s | %s |\n", lit.Value, strings.TrimSpace(spec.Comment.Text())))
+		}
+		return true
+	})
+	return rows
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xenoserver/xeno/node/api"
+)
+
+func newSearch(a *app) *cobra.Command {
+	var req api.SearchRequest
+	cmd := &cobra.Command{
+		Use:   "search [QUERY]",
+		Short: "Look for servers",
+		Long: `Search asks the overlay for servers whose advertisement fits the query, an expression in
+CEL syntax over the dimensions of an advertisement, and has every result confirmed by
+the server itself. Without a query it finds all.`,
+		Example: `  xeno search
+  xeno search 'free_cpu >= 4 && country == "GB"' --sort price_cpu --limit 5
+  xeno search 'price_cpu < 0.05' --explain`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				req.Query = args[0]
+			}
+			answer, err := a.client().Search(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return a.print(answer, func(w io.Writer) { printSearch(w, answer) })
+		},
+	}
+	cmd.Flags().StringVar(&req.Order, "sort", "", "`expression` to sort by, - for descending; default price")
+	cmd.Flags().IntVar(&req.Limit, "limit", 10, "most results")
+	cmd.Flags().BoolVar(&req.Explain, "explain", false, "show which condition excluded which server")
+	return cmd
+}
+
+func printSearch(w io.Writer, answer api.SearchAnswer) {
+	printResults(w, answer.Results)
+	extent := "all that fit"
+	if !answer.Complete {
+		extent = fmt.Sprintf("about %d fit", answer.Estimated)
+	}
+	fmt.Fprintf(w, "\n%d servers (%s), %d requests, %.1f ms\n", len(answer.Results), extent, answer.Requests, answer.Millis)
+	for _, c := range answer.Conditions {
+		fmt.Fprintf(w, "excluded %d\tby %s\n", c.Excluded, c.Text)
+	}
+	for _, x := range answer.Excluded {
+		fmt.Fprintf(w, "not %s\t%s\n", nameOr(x.Name, x.Server.Short()), x.Reason)
+	}
+}
+
+func printResults(w io.Writer, results []api.Result) {
+	fmt.Fprintln(w, "SERVER\tNAME\tPLACE\tENVIRONMENTS\tFREE CPUS\tMEMORY\tPER HOUR\tCPU HOUR\tRTT")
+	for _, r := range results {
+		rtt := "-"
+		if r.RTTMillis > 0 {
+			rtt = fmt.Sprintf("%.1f ms", r.RTTMillis)
+		}
+		place := strings.Trim(r.Place+" "+r.Country, " ")
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", r.Server.Short(), nameOr(r.Name, "-"), nameOr(place, "-"),
+			strings.Join(r.Environments, ","), r.Free.CPUs, formatSize(r.Free.MemoryBytes), r.Rates.Session, r.Rates.CPU, rtt)
+	}
+}
+
+func nameOr(name, otherwise string) string {
+	if name == "" {
+		return otherwise
+	}
+	return name
+}
