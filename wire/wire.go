@@ -3,4 +3,4 @@
 // as exact bytes (ledger.Envelope). Field numbers are never reused.
 package wire
 
-//go:generate go run ./protogen overlay.proto session.proto corp.proto store.proto
+//go:generate go run ./protogen overlay.proto session.proto corp.proto store.proto search.proto
