@@ -100,6 +100,9 @@ type Storage interface {
 	// StoreAdd stores what it reads from r as a UnixFS file and announces
 	// it. r is valid only during the call.
 	StoreAdd(ctx context.Context, name string, r io.Reader) (Object, error)
+	// StoreAddPath stores a file or directory of this machine, named by an
+	// absolute path that the daemon can read. CodeNotFound.
+	StoreAddPath(ctx context.Context, path string) (Object, error)
 	// StoreGet returns the file's content, fetched from whoever has it and
 	// verified. The caller closes it. CodeNotFound.
 	StoreGet(ctx context.Context, cid string) (io.ReadCloser, error)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"path/filepath"
 	"strings"
 	"unicode"
 
@@ -36,6 +37,13 @@ func (r OrderRequest) check() error {
 	}
 	if len(r.Servers) > maxOrderServers {
 		return bad("servers", "at most %d", maxOrderServers)
+	}
+	return nil
+}
+
+func (r AddPathRequest) check() error {
+	if !filepath.IsAbs(r.Path) || len(r.Path) > maxPathBytes {
+		return bad("path", "must be absolute and at most %d bytes", maxPathBytes)
 	}
 	return nil
 }

@@ -167,6 +167,11 @@ func (c *Client) StoreAdd(ctx context.Context, name string, r io.Reader) (Object
 	return v, err
 }
 
+// StoreAddPath implements Storage.
+func (c *Client) StoreAddPath(ctx context.Context, path string) (Object, error) {
+	return call[Object](ctx, c, http.MethodPost, "/v1/objects/path", AddPathRequest{path})
+}
+
 // StoreGet implements Storage.
 func (c *Client) StoreGet(ctx context.Context, cid string) (io.ReadCloser, error) {
 	resp, err := c.do(ctx, http.MethodGet, "/v1/objects/"+url.PathEscape(cid), "", nil)

@@ -26,6 +26,8 @@ const (
 	// maxQueryBytes bounds the text of a query; people write less, programs
 	// that need more want a set dimension.
 	maxQueryBytes = 4 << 10
+	// maxPathBytes is the kernel's PATH_MAX.
+	maxPathBytes = 4096
 	// maxNameBytes bounds labels and subjects, which tables show.
 	maxNameBytes = 128
 

@@ -101,6 +101,8 @@ func participantRoutes(b Backend) []route {
 			params:      []param{{name: "name", about: "label of the file", inQuery: true, schema: "string"}},
 			requestType: typeBytes, response: reflect.TypeFor[Object](), timeout: objectTimeout, handle: storeAdd(b),
 		},
+		withTimeout(objectTimeout, post("/v1/objects/path", "storeAddPath", "store a file or directory of this machine",
+			func(ctx context.Context, req AddPathRequest) (Object, error) { return b.StoreAddPath(ctx, req.Path) })),
 		{
 			method: http.MethodGet, path: "/v1/objects/{cid}", id: "storeGet", summary: "fetch a file from whoever has it",
 			params:       []param{{name: "cid", about: "root CID of the file", required: true, schema: "string"}},

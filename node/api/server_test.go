@@ -211,6 +211,10 @@ func callSessions(t *testing.T, c *api.Client, want func(api.Code, error)) {
 	ctx := t.Context()
 	obj, err := c.StoreAdd(ctx, "job.wasm", strings.NewReader("\x00asm"))
 	want("", err)
+	_, err = c.StoreAddPath(ctx, t.TempDir())
+	want("", err)
+	_, err = c.StoreAddPath(ctx, "/nothing/there")
+	want(api.CodeNotFound, err)
 	content, err := c.StoreGet(ctx, obj.CID)
 	want("", err)
 	if text, err := io.ReadAll(content); err != nil || string(text) != "\x00asm" {
@@ -313,6 +317,7 @@ func TestBadRequests(t *testing.T) {
 		{"too much", "POST", "/v1/orders", `{"amount":9223372036854775807}`, 400, api.CodeBadRequest, "amount"},
 		{"cap above amount", "POST", "/v1/orders", `{"amount":1,"max_cap":2}`, 400, api.CodeBadRequest, "max_cap"},
 		{"ttl", "POST", "/v1/orders", `{"amount":1,"ttl_seconds":-5}`, 400, api.CodeBadRequest, "ttl_seconds"},
+		{"relative path", "POST", "/v1/objects/path", `{"path":"x"}`, 400, api.CodeBadRequest, "absolute"},
 		{"no environment", "POST", "/v1/sessions", `{"terms":{}}`, 400, api.CodeBadRequest, "environment"},
 		{"role", "POST", "/v1/corp/invitations", `{"subject":"x","roles":["king"]}`, 400, api.CodeBadRequest, "king"},
 		{"control", "POST", "/v1/corp/invitations", `{"subject":"x\u001b[2J"}`, 400, api.CodeBadRequest, "control"},

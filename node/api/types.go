@@ -186,7 +186,13 @@ type Account struct {
 	Pending ledger.Amount `json:"pending"`
 }
 
-// Object is a stored file.
+// AddPathRequest names what to store.
+type AddPathRequest struct {
+	// Path is the absolute path of a file or directory of this machine.
+	Path string `json:"path"`
+}
+
+// Object is a stored file or directory.
 type Object struct {
 	// CID is the root of its UnixFS graph.
 	CID string `json:"cid"`

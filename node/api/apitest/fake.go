@@ -8,10 +8,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -232,6 +235,25 @@ func (b *Backend) StoreAdd(_ context.Context, name string, r io.Reader) (api.Obj
 	defer b.mu.Unlock()
 	b.objects[cid] = content
 	return api.Object{CID: cid, Name: name, SizeBytes: uint64(len(content))}, nil
+}
+
+// StoreAddPath implements api.Storage. A directory is as good as empty.
+func (b *Backend) StoreAddPath(ctx context.Context, path string) (api.Object, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return api.Object{}, api.Errorf(api.CodeNotFound, "%v", err)
+	case err != nil:
+		return api.Object{}, err
+	case info.IsDir():
+		return b.StoreAdd(ctx, filepath.Base(path), strings.NewReader(path))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return api.Object{}, err
+	}
+	defer f.Close()
+	return b.StoreAdd(ctx, filepath.Base(path), f)
 }
 
 // StoreGet implements api.Storage.
