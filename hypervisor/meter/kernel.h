@@ -42,8 +42,19 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct rq {
+	struct task_struct *curr;
+};
+
+struct cfs_rq {
+	struct rq *rq;
+};
+
 struct sched_entity {
+	__u64 exec_start;
 	__u64 sum_exec_runtime;
+	__u64 prev_sum_exec_runtime;
+	struct cfs_rq *cfs_rq;
 };
 
 struct task_struct {

@@ -22,4 +22,9 @@ const (
 	// one attempt fails only if a CPU switches during each of the 16 short
 	// looks that the kernel's side takes.
 	maxReads = 8
+	// maxPairs bounds the attempts to read two sources between two bookings of
+	// the scheduler. An attempt takes some 0.1 ms, a booking comes every 4 ms
+	// from each busy CPU: on 32 of them an attempt fails about every second
+	// time, and all of them about once in a million.
+	maxPairs = 20
 )

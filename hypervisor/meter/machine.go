@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,11 +36,19 @@ func Available() error {
 	if mounted && unix.Access(at, unix.W_OK|unix.X_OK) != nil {
 		return unsupported(errors.New(at+" is not writable"), "run as root")
 	}
-	var objects meterObjects
-	if err := loadMeterObjects(&objects, nil); err != nil {
+	spec, err := loadMeter()
+	if err != nil {
+		return fmt.Errorf("meter: %w", err)
+	}
+	var counters struct {
+		objects
+		Received *ebpf.Program `ebpf:"count_received"`
+		Sent     *ebpf.Program `ebpf:"count_sent"`
+	}
+	if err := spec.LoadAndAssign(&counters, nil); err != nil {
 		return explain(err)
 	}
-	return objects.Close()
+	return errors.Join(counters.Close(), counters.Received.Close(), counters.Sent.Close())
 }
 
 // machine checks what can be told without loading a program.
@@ -124,6 +133,10 @@ func mountedFrom(path string) (source string) {
 // locate returns the kernel's ID of a control group and its level in the whole
 // tree, of which a container sees a part.
 func (m *Meter) locate(dir string) (id uint64, level int, err error) {
+	rel, err := filepath.Rel(m.cgroups, dir)
+	if err != nil || rel == "." || !filepath.IsLocal(rel) {
+		return 0, 0, fmt.Errorf("%w: control group %s is not below %s", hypervisor.ErrBadSpec, dir, m.cgroups)
+	}
 	handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, 0, fmt.Errorf("control group %s: %w", dir, hypervisor.ErrNotFound)
@@ -135,13 +148,36 @@ func (m *Meter) locate(dir string) (id uint64, level int, err error) {
 		return 0, 0, fmt.Errorf("control group %s: %w: not a directory of the v2 tree", dir, hypervisor.ErrNotSupported)
 	}
 	id = binary.NativeEndian.Uint64(handle.Bytes())
-	rel, err := filepath.Rel(m.cgroups, dir)
-	if err != nil {
-		return 0, 0, err
+	if level, err = findLevel(id); err == nil {
+		return id, level, nil
 	}
+	m.log.Debug("level of control group unknown to the kernel, counting directories", slog.Any("error", err))
 	level = strings.Count(rel, "/") + 1
-	if rel == "." || strings.HasPrefix(rel, "..") || level > maxLevel {
-		return 0, 0, fmt.Errorf("control group %s is not 1 to %d levels below %s", dir, maxLevel, m.cgroups)
+	if level > maxLevel {
+		return 0, 0, fmt.Errorf("%w: control group %s is more than %d levels deep", hypervisor.ErrBadSpec, dir, maxLevel)
 	}
 	return id, level, nil
+}
+
+// findLevel asks the kernel for the level of a control group.
+func findLevel(id uint64) (int, error) {
+	spec, err := loadMeter()
+	if err != nil {
+		return 0, err
+	}
+	var program struct {
+		FindLevel *ebpf.Program `ebpf:"find_level"`
+	}
+	if err := spec.LoadAndAssign(&program, nil); err != nil {
+		return 0, err
+	}
+	defer program.FindLevel.Close()
+	in, out := meterPlace{Cgroup: id}, meterPlace{}
+	if _, err := program.FindLevel.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil {
+		return 0, err
+	}
+	if out.Found == 0 || out.Level < 1 || out.Level > maxLevel {
+		return 0, fmt.Errorf("control group %d at level %d", id, out.Level)
+	}
+	return int(out.Level), nil
 }

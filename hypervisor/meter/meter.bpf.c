@@ -39,14 +39,16 @@ struct used {
 	__u64 slices; // ended ones
 };
 
-// What runs on one CPU now, when it is an environment's. gen is odd while the
-// CPU changes this or the environment's counters.
+// What runs on one CPU now. gen is odd while the CPU changes this or an
+// environment's counters.
 struct slice {
 	__u64 gen;
-	__u64 cgroup; // 0: a stranger runs
-	__u64 task;   // address
-	__u64 start;  // sum_exec_runtime when it was switched to
+	__u64 cgroup; // of the environment, 0: a stranger runs
+	__u64 task;   // address of what was switched to, stranger or not
+	__u64 start;  // its sum_exec_runtime then
 	__u64 kind;
+	__u64 clock; // the run queue's clock then
+	__u64 rq;    // address of the run queue
 };
 
 struct tally {
@@ -57,6 +59,7 @@ struct tally {
 // A question of user space and its answer.
 struct question {
 	__u64 cgroup;
+	__u64 level;
 	__u64 cpu[2];
 	__u64 slices;
 	__u64 running;
@@ -100,34 +103,10 @@ struct {
 	__type(value, struct tally);
 } traffic SEC(".maps");
 
+extern struct cgroup *bpf_cgroup_from_id(__u64 id) __ksym;
+extern void bpf_cgroup_release(struct cgroup *cg) __ksym;
+
 static const __u32 zero;
-
-static __always_inline void end_slice(struct slice *s, struct task_struct *prev)
-{
-	__u64 cgroup = s->cgroup;
-	struct used *u = bpf_map_lookup_elem(&environments, &cgroup);
-	__u64 now = prev->se.sum_exec_runtime;
-
-	__sync_fetch_and_add(&s->gen, 1);
-	if (u && s->task == (__u64)prev && now > s->start) {
-		u->cpu[s->kind & 1] += now - s->start;
-		u->slices++;
-	}
-	s->cgroup = 0;
-	__sync_fetch_and_add(&s->gen, 1);
-}
-
-static __always_inline void begin_slice(struct slice *s, struct task_struct *next, __u64 cgroup)
-{
-	__u32 name = *(__u32 *)next->comm;
-
-	__sync_fetch_and_add(&s->gen, 1);
-	s->task = (__u64)next;
-	s->start = next->se.sum_exec_runtime;
-	s->kind = name == NAME_CLOUD_HYPERVISOR || name == NAME_QEMU ? GUEST : VMM;
-	s->cgroup = cgroup;
-	__sync_fetch_and_add(&s->gen, 1);
-}
 
 // The ID of cg's ancestor at a level no greater than its own.
 static __always_inline __u64 ancestor(struct cgroup *cg, int level)
@@ -146,33 +125,22 @@ static __always_inline __u64 ancestor(struct cgroup *cg, int level)
 	return id;
 }
 
-SEC("tp_btf/sched_switch")
-int BPF_PROG(count_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+// The environment that a task belongs to, 0 for a stranger.
+static __always_inline __u64 environment(struct cgroup *cg, __u64 rest)
 {
-	struct slice *s = bpf_map_lookup_elem(&slices, &zero);
-	__u64 *mask = bpf_map_lookup_elem(&levels, &zero);
-
-	if (!s || !mask)
-		return 0;
-	if (s->cgroup)
-		end_slice(s, prev);
-
-	__u64 rest = *mask;
-	if (!rest || !next->pid)
-		return 0;
-	struct cgroup *cg = next->cgroups->dfl_cgrp;
 	int own = cg->level;
 
+	if (own > 63)
+		return 0;
 #pragma unroll
 	for (int i = 0; i < MAX_DEPTHS; i++) {
+		__u64 bit = rest & -rest, at = 1ULL << (own & 63), id;
 		int level = 0;
-		__u64 bit = rest & -rest;
 
-		if (!rest || own > 63 || bit > 1ULL << (own & 63))
+		if (!rest || bit > at)
 			return 0;
 		rest ^= bit;
-		__u64 id;
-		if (bit == 1ULL << (own & 63)) {
+		if (bit == at) {
 			id = cg->kn->id;
 		} else {
 			// bit's index, by halves: BPF has no instruction for it
@@ -189,17 +157,117 @@ int BPF_PROG(count_switch, bool preempt, struct task_struct *prev, struct task_s
 			level += bit >> 1;
 			id = ancestor(cg, level);
 		}
-		if (bpf_map_lookup_elem(&environments, &id)) {
-			begin_slice(s, next, id);
-			return 0;
-		}
+		if (bpf_map_lookup_elem(&environments, &id))
+			return id;
 	}
 	return 0;
 }
 
+static __always_inline __u64 kind(__u32 name)
+{
+	return name == NAME_CLOUD_HYPERVISOR || name == NAME_QEMU ? GUEST : VMM;
+}
+
+static __always_inline void end_slice(struct slice *s, __u64 now)
+{
+	__u64 cgroup = s->cgroup;
+	struct used *u = bpf_map_lookup_elem(&environments, &cgroup);
+
+	__sync_fetch_and_add(&s->gen, 1);
+	if (u && now > s->start) {
+		u->cpu[s->kind & 1] += now - s->start;
+		u->slices++;
+	}
+	s->cgroup = 0;
+	__sync_fetch_and_add(&s->gen, 1);
+}
+
+static __always_inline void begin_slice(struct slice *s, struct task_struct *next, __u64 cgroup)
+{
+	__sync_fetch_and_add(&s->gen, 1);
+	s->task = (__u64)next;
+	s->start = next->se.sum_exec_runtime;
+	s->kind = kind(*(__u32 *)next->comm);
+	s->cgroup = cgroup;
+	__sync_fetch_and_add(&s->gen, 1);
+}
+
+// How much a task ran since a switch to it that went unseen: what the scheduler
+// keeps for its own slices, and no more than what passed on this CPU since the
+// last switch that was seen.
+static __always_inline __u64 unseen(__u64 sum, __u64 picked, __u64 clock, __u64 seen)
+{
+	__u64 ran = sum > picked ? sum - picked : 0;
+	__u64 passed = clock > seen ? clock - seen : 0;
+
+	return ran < passed ? ran : passed;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(count_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	struct slice *s = bpf_map_lookup_elem(&slices, &zero);
+	__u64 *mask = bpf_map_lookup_elem(&levels, &zero);
+	__u64 cgroup;
+
+	if (!s || !mask)
+		return 0;
+	if (s->task != (__u64)prev) {
+		// The switch to prev was not seen: this program was attached
+		// since, or the kernel hides what the task before prev does.
+		s->cgroup = 0;
+		cgroup = prev->pid ? environment(prev->cgroups->dfl_cgrp, *mask) : 0;
+		if (cgroup) {
+			begin_slice(s, prev, cgroup);
+			s->start -= unseen(s->start, prev->se.prev_sum_exec_runtime, prev->se.exec_start, s->clock);
+		}
+		if (!s->rq)
+			s->rq = (__u64)next->se.cfs_rq->rq;
+	}
+	if (s->cgroup)
+		end_slice(s, prev->se.sum_exec_runtime);
+	s->clock = prev->se.exec_start;
+
+	cgroup = next->pid ? environment(next->cgroups->dfl_cgrp, *mask) : 0;
+	if (cgroup)
+		begin_slice(s, next, cgroup);
+	else
+		s->task = (__u64)next;
+	return 0;
+}
+
+// Reads a field of a task that may end meanwhile.
+#define PEEK(base, type, field)                                                                     \
+	({                                                                                          \
+		typeof(((type *)0)->field) value = 0;                                               \
+		bpf_probe_read_kernel(&value, sizeof(value),                                        \
+				      (void *)(base) + bpf_core_field_offset(type, field));         \
+		value;                                                                              \
+	})
+
+// What the task that runs now, unseen, used since it was switched to.
+static __always_inline __u64 peek_unseen(struct slice *s, __u64 cgroup, int level, __u64 *who)
+{
+	__u64 task, cg;
+	__u32 name = 0;
+
+	task = s->rq ? (__u64)PEEK(s->rq, struct rq, curr) : 0;
+	if (!task || task == s->task)
+		return 0;
+	cg = (__u64)PEEK(task, struct task_struct, cgroups);
+	cg = (__u64)PEEK(cg, struct css_set, dfl_cgrp);
+	if (PEEK(cg, struct cgroup, level) < level || ancestor((struct cgroup *)cg, level) != cgroup)
+		return 0;
+	bpf_probe_read_kernel(&name, sizeof(name), (void *)task + bpf_core_field_offset(struct task_struct, comm));
+	*who = kind(name);
+	return unseen(PEEK(task, struct task_struct, se.sum_exec_runtime),
+		      PEEK(task, struct task_struct, se.prev_sum_exec_runtime),
+		      PEEK(task, struct task_struct, se.exec_start), s->clock);
+}
+
 static long read_cpu(__u32 cpu, struct question *q)
 {
-	__u64 cgroup = q->cgroup, guest = 0, vmm = 0, ended = 0, running = 0;
+	__u64 cgroup = q->cgroup;
 	struct slice *s = bpf_map_lookup_percpu_elem(&slices, &zero, cpu);
 	struct used *u = bpf_map_lookup_percpu_elem(&environments, &cgroup, cpu);
 
@@ -207,30 +275,23 @@ static long read_cpu(__u32 cpu, struct question *q)
 		return 1;
 	for (int i = 0; i < READ_TRIES; i++) {
 		__u64 before = __sync_fetch_and_add(&s->gen, 0);
-		__u64 now = 0, start = s->start, kind = s->kind, mine = s->cgroup == cgroup;
+		__u64 ended = u->slices, vmm = u->cpu[VMM], guest = u->cpu[GUEST], ran = 0, who = 0;
 
-		vmm = u->cpu[VMM];
-		guest = u->cpu[GUEST];
-		ended = u->slices;
-		running = 0;
-		if (mine) {
-			// The task may end meanwhile; then gen has moved on, and
-			// what was read from its memory is not used.
-			bpf_probe_read_kernel(&now, sizeof(now), (void *)s->task +
-				bpf_core_field_offset(struct task_struct, se.sum_exec_runtime));
-			if (now > start) {
-				running = now - start;
-				if (kind == GUEST)
-					guest += running;
-				else
-					vmm += running;
-			}
+		// The task may end meanwhile; then gen has moved on, and what was
+		// read of its memory is not used.
+		if (s->cgroup == cgroup) {
+			__u64 now = PEEK(s->task, struct task_struct, se.sum_exec_runtime);
+
+			who = s->kind;
+			ran = now > s->start ? now - s->start : 0;
+		} else if (!s->cgroup) {
+			ran = peek_unseen(s, cgroup, q->level, &who);
 		}
 		if (!(before & 1) && before == __sync_fetch_and_add(&s->gen, 0)) {
-			q->cpu[VMM] += vmm;
-			q->cpu[GUEST] += guest;
+			q->cpu[VMM] += vmm + (who == VMM ? ran : 0);
+			q->cpu[GUEST] += guest + (who == GUEST ? ran : 0);
 			q->slices += ended;
-			q->running += mine;
+			q->running += ran > 0;
 			return 0;
 		}
 	}
@@ -243,7 +304,7 @@ static long read_cpu(__u32 cpu, struct question *q)
 SEC("syscall")
 int read_usage(struct question *ctx)
 {
-	struct question q = {.cgroup = ctx->cgroup};
+	struct question q = {.cgroup = ctx->cgroup, .level = ctx->level};
 
 	bpf_loop(MAX_CPUS, read_cpu, &q, 0);
 	ctx->cpu[VMM] = q.cpu[VMM];
@@ -251,6 +312,28 @@ int read_usage(struct question *ctx)
 	ctx->slices = q.slices;
 	ctx->running = q.running;
 	ctx->torn = q.torn;
+	return 0;
+}
+
+struct place {
+	__u64 cgroup;
+	__u64 level;
+	__u64 found;
+};
+
+// Says at which level of the whole tree a control group is, whatever part of
+// the tree the caller sees. A program of its own: kernels before 6.12 do not
+// let this type of program ask.
+SEC("syscall")
+int find_level(struct place *ctx)
+{
+	struct cgroup *cg = bpf_cgroup_from_id(ctx->cgroup);
+
+	if (!cg)
+		return 0;
+	ctx->level = cg->level;
+	ctx->found = 1;
+	bpf_cgroup_release(cg);
 	return 0;
 }
 

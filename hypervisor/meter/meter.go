@@ -18,6 +18,7 @@
 package meter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ type Meter struct {
 	log     *slog.Logger
 
 	mu      sync.Mutex // guards the following, and changes of the pins
-	objects meterObjects
+	objects objects
 	link    link.Link
 	last    map[string]hypervisor.Usage // newest readings: none goes below
 	closed  bool
@@ -121,6 +122,17 @@ func New(cfg Config) (*Meter, error) {
 		return nil, errors.Join(fmt.Errorf("meter: %w", err), p.close())
 	}
 	return m, nil
+}
+
+// objects are what counts CPU time; each tap has programs of its own.
+type objects struct {
+	meterMaps
+	CountSwitch *ebpf.Program `ebpf:"count_switch"`
+	ReadUsage   *ebpf.Program `ebpf:"read_usage"`
+}
+
+func (o *objects) Close() error {
+	return errors.Join(o.meterMaps.Close(), o.CountSwitch.Close(), o.ReadUsage.Close())
 }
 
 // load brings programs and maps into the kernel, taking the pinned ones where
@@ -200,19 +212,22 @@ func (m *Meter) trackLocked(in hypervisor.Instance) error {
 	switch err := m.objects.Names.Lookup(key, &known); {
 	case err == nil && known.Cgroup != id:
 		return fmt.Errorf("%w: another control group is tracked under this ID; forget it first", hypervisor.ErrExists)
-	case err == nil:
+	case err == nil: // go on where an earlier call may have ended
+		if err := m.count(known); err != nil {
+			return err
+		}
 		return m.trackTap(in, key, known)
 	case !errors.Is(err, ebpf.ErrKeyNotExist):
+		return err
+	}
+	if err := m.unshared(id); err != nil {
 		return err
 	}
 	now := record{Cgroup: id, Level: uint64(level)}
 	if err := m.objects.Names.Update(key, now, ebpf.UpdateNoExist); err != nil {
 		return err
 	}
-	err = m.objects.Environments.Update(id, make([]meterUsed, ebpf.MustPossibleCPU()), ebpf.UpdateNoExist)
-	if err == nil {
-		err = m.setLevels()
-	}
+	err = m.count(now)
 	if err == nil {
 		err = m.trackTap(in, key, now)
 	}
@@ -220,6 +235,28 @@ func (m *Meter) trackLocked(in hypervisor.Instance) error {
 		return errors.Join(err, m.forgetLocked(in.ID))
 	}
 	return nil
+}
+
+// count makes the program know an environment, if it does not yet.
+func (m *Meter) count(rec record) error {
+	err := m.objects.Environments.Update(rec.Cgroup, make([]meterUsed, ebpf.MustPossibleCPU()), ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return err
+	}
+	return m.setLevels()
+}
+
+// unshared checks that no other environment has this control group.
+func (m *Meter) unshared(cgroup uint64) error {
+	var key [maxID]byte
+	var rec record
+	all := m.objects.Names.Iterate()
+	for all.Next(&key, &rec) {
+		if rec.Cgroup == cgroup {
+			return fmt.Errorf("%w: its control group is tracked as %s", hypervisor.ErrExists, idOf(key))
+		}
+	}
+	return all.Err()
 }
 
 func (m *Meter) trackTap(in hypervisor.Instance, key [maxID]byte, rec record) error {
@@ -290,7 +327,7 @@ func (m *Meter) detailLocked(id string) (Detail, error) {
 		return Detail{}, err
 	}
 	d := Detail{Cgroup: rec.Cgroup, Interface: int(rec.Interface)}
-	q, err := m.ask(rec.Cgroup)
+	q, err := m.ask(rec)
 	if err != nil {
 		return Detail{}, err
 	}
@@ -305,9 +342,9 @@ func (m *Meter) detailLocked(id string) (Detail, error) {
 }
 
 // ask runs the program that adds up over all CPUs.
-func (m *Meter) ask(cgroup uint64) (meterQuestion, error) {
+func (m *Meter) ask(rec record) (meterQuestion, error) {
 	for range maxReads {
-		in, out := meterQuestion{Cgroup: cgroup}, meterQuestion{}
+		in, out := meterQuestion{Cgroup: rec.Cgroup, Level: rec.Level}, meterQuestion{}
 		if _, err := m.objects.ReadUsage.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil {
 			return meterQuestion{}, err
 		}
@@ -362,6 +399,8 @@ func (m *Meter) forgetLocked(id string) error {
 	}
 	return errors.Join(err, m.objects.Names.Delete(nameKey(id)), m.setLevels())
 }
+
+func idOf(key [maxID]byte) string { return string(bytes.TrimRight(key[:], "\x00")) }
 
 func nameKey(id string) (key [maxID]byte) {
 	copy(key[:], id)

@@ -13,9 +13,17 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type meterPlace struct {
+	_      structs.HostLayout
+	Cgroup uint64
+	Level  uint64
+	Found  uint64
+}
+
 type meterQuestion struct {
 	_       structs.HostLayout
 	Cgroup  uint64
+	Level   uint64
 	Cpu     [2]uint64
 	Slices  uint64
 	Running uint64
@@ -29,6 +37,8 @@ type meterSlice struct {
 	Task   uint64
 	Start  uint64
 	Kind   uint64
+	Clock  uint64
+	Rq     uint64
 }
 
 type meterTally struct {
@@ -55,6 +65,7 @@ const (
 	meterProgCountReceived = "count_received"
 	meterProgCountSent     = "count_sent"
 	meterProgCountSwitch   = "count_switch"
+	meterProgFindLevel     = "find_level"
 	meterProgReadUsage     = "read_usage"
 )
 
@@ -103,6 +114,7 @@ type meterProgramSpecs struct {
 	CountReceived *ebpf.ProgramSpec `ebpf:"count_received"`
 	CountSent     *ebpf.ProgramSpec `ebpf:"count_sent"`
 	CountSwitch   *ebpf.ProgramSpec `ebpf:"count_switch"`
+	FindLevel     *ebpf.ProgramSpec `ebpf:"find_level"`
 	ReadUsage     *ebpf.ProgramSpec `ebpf:"read_usage"`
 }
 
@@ -173,6 +185,7 @@ type meterPrograms struct {
 	CountReceived *ebpf.Program `ebpf:"count_received"`
 	CountSent     *ebpf.Program `ebpf:"count_sent"`
 	CountSwitch   *ebpf.Program `ebpf:"count_switch"`
+	FindLevel     *ebpf.Program `ebpf:"find_level"`
 	ReadUsage     *ebpf.Program `ebpf:"read_usage"`
 }
 
@@ -181,6 +194,7 @@ func (p *meterPrograms) Close() error {
 		p.CountReceived,
 		p.CountSent,
 		p.CountSwitch,
+		p.FindLevel,
 		p.ReadUsage,
 	)
 }

@@ -26,7 +26,7 @@ const (
 func (m *Meter) attachTap(id, tap string) (int, error) {
 	iface, err := net.InterfaceByName(tap)
 	if err != nil {
-		return 0, fmt.Errorf("tap %s: %w", tap, err)
+		return 0, fmt.Errorf("tap %s: %w: %w", tap, hypervisor.ErrNotFound, err)
 	}
 	if err := m.pins.removeTap(id); err != nil {
 		return 0, err

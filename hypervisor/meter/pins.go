@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,28 @@ func openPins(root, namespace string) (*pins, error) {
 		return nil, errors.Join(fmt.Errorf("meter: %s is in use by another process: %w", p.base, err), p.lock.Close())
 	}
 	return p, nil
+}
+
+// Remove deletes all pins of a namespace, so that nothing counts any more, and
+// unmounts the file system under the rules of Meter.Close. It is for cleaning up
+// after a daemon that will not start again; pins as in Config. Removing what is
+// not there is no error.
+func Remove(root, namespace string) error {
+	if !namespaceForm.MatchString(namespace) {
+		return fmt.Errorf("meter: bad namespace %q", namespace)
+	}
+	if root == "" {
+		root = defaultPins
+	}
+	base := filepath.Join(root, namespace)
+	if _, err := os.Stat(base); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	p, err := openPins(root, namespace)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.remove(), p.close())
 }
 
 // guard holds off other processes that mount and unmount, and makes sure that
@@ -155,6 +178,9 @@ func (p *pins) remove() error {
 	}
 	at := filepath.Dir(p.root)
 	left, err := os.ReadDir(at)
+	left = slices.DeleteFunc(left, func(e os.DirEntry) bool {
+		return strings.Contains(e.Name(), ".") // the kernel's own; no pin has a dot
+	})
 	if err != nil || len(left) > 0 || mountedFrom(at) != mountSource {
 		return err
 	}

@@ -1,7 +1,6 @@
 package meter
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +24,7 @@ func (m *Meter) trackedLocked() ([]string, error) {
 	var rec record
 	all := m.objects.Names.Iterate()
 	for all.Next(&key, &rec) {
-		ids = append(ids, string(bytes.TrimRight(key[:], "\x00")))
+		ids = append(ids, idOf(key))
 	}
 	if err := all.Err(); err != nil {
 		return nil, fmt.Errorf("meter: list: %w", err)
