@@ -26,18 +26,18 @@ var ErrBadAmount = errors.New("ledger: not an amount (write units with at most n
 func ParseAmount(s string) (Amount, error) {
 	text := strings.TrimSpace(s)
 	whole, frac, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
-	if whole == "" || len(frac) > 9 || strings.HasSuffix(text, ".") {
-		return 0, fmt.Errorf("parse %q: %w", s, ErrBadAmount)
+	if len(s) > 64 || whole == "" || len(frac) > 9 || strings.HasSuffix(text, ".") {
+		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
 	}
 	w, err := strconv.ParseUint(whole, 10, 63)
 	if err != nil || w > uint64(MaxAmount/Unit) {
-		return 0, fmt.Errorf("parse %q: %w", s, ErrBadAmount)
+		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
 	}
 	f, err := strconv.ParseUint((frac + "000000000")[:9], 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("parse %q: %w", s, ErrBadAmount)
-	}
 	a := Amount(w)*Unit + Amount(f)
+	if err != nil || a > MaxAmount {
+		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
+	}
 	if strings.HasPrefix(text, "-") {
 		a = -a
 	}
