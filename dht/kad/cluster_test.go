@@ -1,6 +1,7 @@
 package kad_test
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -63,5 +64,36 @@ func TestClosest100(t *testing.T) {
 		t.Logf("mean latency right after the start: %v", testClosest(t, hosts, 200))
 		time.Sleep(10 * time.Minute)
 		t.Logf("mean latency after ten minutes: %v", testClosest(t, hosts, 200))
+	})
+}
+
+// TestCoordinates: ordinary traffic teaches every host where it is.
+func TestCoordinates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		place := func(id dht.PeerID) float64 { return float64(id.Position()[0]) } // on a line of 256 × 0.4 ms
+		way := func(a, b dht.PeerID) time.Duration {
+			return 2*time.Millisecond + time.Duration(math.Abs(place(a)-place(b))*0.2*float64(time.Millisecond))
+		}
+		hosts := kadtest.Cluster(t, 25, kadtest.WithFabric(kadtest.NewFabric(way)))
+		time.Sleep(time.Hour)
+		var errs []float64
+		for _, a := range hosts {
+			for _, b := range hosts {
+				if a == b {
+					continue
+				}
+				rtt := 2 * way(a.ID(), b.ID())
+				predicted := a.Coordinate().DistanceTo(b.Coordinate())
+				errs = append(errs, math.Abs(float64(predicted-rtt))/float64(rtt))
+				if seen, ok := a.RTT(b.ID()); ok && (seen < rtt || seen > rtt*11/10) {
+					t.Errorf("measured %v, expected %v", seen, rtt)
+				}
+			}
+		}
+		slices.Sort(errs)
+		t.Logf("relative error of predictions: p50 %.3f, p95 %.3f", errs[len(errs)/2], errs[len(errs)*95/100])
+		if errs[len(errs)/2] > 0.15 {
+			t.Errorf("median relative error %.3f, limit 0.15", errs[len(errs)/2])
+		}
 	})
 }

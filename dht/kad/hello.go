@@ -65,11 +65,11 @@ func checkHello(hello *wire.Hello, networkName string, now time.Time) error {
 	}
 	skew := time.UnixMilli(hello.GetUnixMillis()).Sub(now)
 	if skew > maxSkew || skew < -maxSkew {
-		way := "ahead"
+		way := "ahead of"
 		if skew < 0 {
 			way, skew = "behind", -skew
 		}
-		return fmt.Errorf("your clock is %v %s of mine, at most %v is allowed: set the clock", skew.Round(time.Second), way, maxSkew)
+		return fmt.Errorf("your clock is %v %s mine, at most %v is allowed: set the clock", skew.Round(time.Second), way, maxSkew)
 	}
 	return nil
 }
