@@ -2,16 +2,15 @@ package meter
 
 const (
 	// maxEnvironments bounds what one daemon meters at once; the kernel maps
-	// are that large (MAX_ENVIRONMENTS in meter.bpf.c). A machine of 1,024
-	// threads that overcommits four times stays below it.
-	maxEnvironments = 4096
+	// are that large (MAX_ENVIRONMENTS in meter.bpf.c) and take 64 KiB a CPU.
+	// A machine of 1,024 threads that overcommits twice stays below it.
+	maxEnvironments = 2048
 	// maxDepths is how many distinct levels of the cgroup tree can hold
 	// environments (MAX_DEPTHS in meter.bpf.c): one as a rule, two while a
-	// daemon is moved to another place in the tree. Each costs strangers a
-	// look-up at every context switch.
+	// daemon is moved to another place in the tree.
 	maxDepths = 4
 	// maxLevel is the deepest level that fits the kernel's bit set.
-	maxLevel = 63
+	maxLevel = 31
 	// maxID is the longest ID of an environment, as hypervisor.Spec has it;
 	// the key of a kernel map has this size.
 	maxID = 40

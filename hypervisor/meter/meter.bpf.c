@@ -22,10 +22,11 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-#define MAX_ENVIRONMENTS 4096 // as in limits.go
+#define MAX_ENVIRONMENTS 2048 // as in limits.go
 #define MAX_CPUS 4096	      // as in limits.go
 #define MAX_DEPTHS 4	      // distinct cgroup levels that hold environments
 #define READ_TRIES 16
+#define CACHE 8 // groups that a CPU remembers; a power of two
 
 // The first four bytes of the names of virtual CPU threads.
 #define NAME_CLOUD_HYPERVISOR 0x75706376 // "vcpu"
@@ -39,16 +40,25 @@ struct used {
 	__u64 slices; // ended ones
 };
 
+// What is known of a control group: the number of its environment's counters
+// plus one, 0 for a stranger's.
+struct known {
+	__u64 cgroup;
+	__u64 slot;
+};
+
 // What runs on one CPU now. gen is odd while the CPU changes this or an
 // environment's counters.
 struct slice {
 	__u64 gen;
-	__u64 cgroup; // of the environment, 0: a stranger runs
-	__u64 task;   // address of what was switched to, stranger or not
-	__u64 start;  // its sum_exec_runtime then
+	__u64 slot;  // of the environment plus one, 0: a stranger runs
+	__u64 task;  // address of what was switched to, stranger or not
+	__u64 start; // its sum_exec_runtime then
 	__u64 kind;
 	__u64 clock; // the run queue's clock then
 	__u64 rq;    // address of the run queue
+	__u64 control;
+	struct known known[CACHE];
 };
 
 struct tally {
@@ -60,18 +70,27 @@ struct tally {
 struct question {
 	__u64 cgroup;
 	__u64 level;
+	__u64 slot;
 	__u64 cpu[2];
 	__u64 slices;
 	__u64 running;
 	__u64 torn; // CPUs that switched too fast to be read
 };
 
+// From the ID of an environment's control group to its counters.
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_ENVIRONMENTS);
 	__type(key, __u64);
-	__type(value, struct used);
+	__type(value, __u64);
 } environments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_ENVIRONMENTS);
+	__type(key, __u32);
+	__type(value, struct used);
+} counters SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -80,13 +99,15 @@ struct {
 	__type(value, struct slice);
 } slices SEC(".maps");
 
-// One bit for each level of the cgroup tree at which an environment lives.
+// One word, which user space changes as a whole: in its lower half one bit for
+// each level of the cgroup tree at which an environment lives; the upper half
+// differs after every change of the environments, and ends what CPUs remember.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u64);
-} levels SEC(".maps");
+} control SEC(".maps");
 
 // Which cgroup an environment has, for the daemon that comes after this one.
 struct {
@@ -125,71 +146,67 @@ static __always_inline __u64 ancestor(struct cgroup *cg, int level)
 	return id;
 }
 
-// The environment that a task belongs to, 0 for a stranger.
-static __always_inline __u64 environment(struct cgroup *cg, __u64 rest)
+// Looks for a group and its ancestors among the environments.
+static __noinline __u64 find(struct cgroup *cg, __u64 own, __u64 rest)
 {
-	int own = cg->level;
-
-	if (own > 63)
-		return 0;
 #pragma unroll
 	for (int i = 0; i < MAX_DEPTHS; i++) {
-		__u64 bit = rest & -rest, at = 1ULL << (own & 63), id;
+		__u64 bit = rest & -rest, at = 1ULL << (own & 31), id, *slot;
 		int level = 0;
 
 		if (!rest || bit > at)
 			return 0;
 		rest ^= bit;
-		if (bit == at) {
-			id = cg->kn->id;
-		} else {
-			// bit's index, by halves: BPF has no instruction for it
-			if (bit >> 32)
-				level += 32, bit >>= 32;
-			if (bit >> 16)
-				level += 16, bit >>= 16;
-			if (bit >> 8)
-				level += 8, bit >>= 8;
-			if (bit >> 4)
-				level += 4, bit >>= 4;
-			if (bit >> 2)
-				level += 2, bit >>= 2;
-			level += bit >> 1;
-			id = ancestor(cg, level);
-		}
-		if (bpf_map_lookup_elem(&environments, &id))
-			return id;
+		// bit's index, by halves: BPF has no instruction for it
+		if (bit >> 16)
+			level += 16, bit >>= 16;
+		if (bit >> 8)
+			level += 8, bit >>= 8;
+		if (bit >> 4)
+			level += 4, bit >>= 4;
+		if (bit >> 2)
+			level += 2, bit >>= 2;
+		level += bit >> 1;
+		id = ancestor(cg, level);
+		slot = bpf_map_lookup_elem(&environments, &id);
+		if (slot)
+			return *slot + 1;
 	}
 	return 0;
+}
+
+// The counters of the environment that a task belongs to plus one, 0 for a
+// stranger.
+static __always_inline __u64 environment(struct slice *s, struct task_struct *task, __u64 control)
+{
+	struct cgroup *cg;
+	struct known *k;
+	__u64 own, id, levels = control & 0xffffffff;
+
+	if (!levels || !task->pid)
+		return 0;
+	cg = task->cgroups->dfl_cgrp;
+	own = (__u64)cg->level;
+	if (own > 31 || levels << (63 - own) == 0)
+		return 0;
+	if (s->control != control) {
+#pragma unroll
+		for (int i = 0; i < CACHE; i++)
+			s->known[i].cgroup = 0;
+		s->control = control;
+	}
+	id = cg->kn->id;
+	k = &s->known[id & (CACHE - 1)];
+	if (k->cgroup != id) {
+		k->slot = find(cg, own, levels);
+		k->cgroup = id;
+	}
+	return k->slot;
 }
 
 static __always_inline __u64 kind(__u32 name)
 {
 	return name == NAME_CLOUD_HYPERVISOR || name == NAME_QEMU ? GUEST : VMM;
-}
-
-static __always_inline void end_slice(struct slice *s, __u64 now)
-{
-	__u64 cgroup = s->cgroup;
-	struct used *u = bpf_map_lookup_elem(&environments, &cgroup);
-
-	__sync_fetch_and_add(&s->gen, 1);
-	if (u && now > s->start) {
-		u->cpu[s->kind & 1] += now - s->start;
-		u->slices++;
-	}
-	s->cgroup = 0;
-	__sync_fetch_and_add(&s->gen, 1);
-}
-
-static __always_inline void begin_slice(struct slice *s, struct task_struct *next, __u64 cgroup)
-{
-	__sync_fetch_and_add(&s->gen, 1);
-	s->task = (__u64)next;
-	s->start = next->se.sum_exec_runtime;
-	s->kind = kind(*(__u32 *)next->comm);
-	s->cgroup = cgroup;
-	__sync_fetch_and_add(&s->gen, 1);
 }
 
 // How much a task ran since a switch to it that went unseen: what the scheduler
@@ -207,32 +224,49 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(count_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct slice *s = bpf_map_lookup_elem(&slices, &zero);
-	__u64 *mask = bpf_map_lookup_elem(&levels, &zero);
-	__u64 cgroup;
+	__u64 *word = bpf_map_lookup_elem(&control, &zero);
+	__u64 ended, begun, ran = 0, who;
 
-	if (!s || !mask)
+	if (!s || !word)
 		return 0;
-	if (s->task != (__u64)prev) {
+	ended = s->slot;
+	who = s->kind;
+	if (s->task == (__u64)prev) {
+		if (ended)
+			ran = prev->se.sum_exec_runtime - s->start;
+	} else {
 		// The switch to prev was not seen: this program was attached
 		// since, or the kernel hides what the task before prev does.
-		s->cgroup = 0;
-		cgroup = prev->pid ? environment(prev->cgroups->dfl_cgrp, *mask) : 0;
-		if (cgroup) {
-			begin_slice(s, prev, cgroup);
-			s->start -= unseen(s->start, prev->se.prev_sum_exec_runtime, prev->se.exec_start, s->clock);
-		}
+		ended = environment(s, prev, *word);
+		who = kind(*(__u32 *)prev->comm);
+		ran = unseen(prev->se.sum_exec_runtime, prev->se.prev_sum_exec_runtime, prev->se.exec_start, s->clock);
 		if (!s->rq)
 			s->rq = (__u64)next->se.cfs_rq->rq;
 	}
-	if (s->cgroup)
-		end_slice(s, prev->se.sum_exec_runtime);
+	begun = environment(s, next, *word);
 	s->clock = prev->se.exec_start;
-
-	cgroup = next->pid ? environment(next->cgroups->dfl_cgrp, *mask) : 0;
-	if (cgroup)
-		begin_slice(s, next, cgroup);
-	else
+	if (!ended && !begun && !s->slot) {
 		s->task = (__u64)next;
+		return 0;
+	}
+
+	__sync_fetch_and_add(&s->gen, 1);
+	if (ended) {
+		__u32 slot = ended - 1;
+		struct used *u = bpf_map_lookup_elem(&counters, &slot);
+
+		if (u) {
+			u->cpu[who & 1] += ran;
+			u->slices++;
+		}
+	}
+	s->task = (__u64)next;
+	s->slot = begun;
+	if (begun) {
+		s->start = next->se.sum_exec_runtime;
+		s->kind = kind(*(__u32 *)next->comm);
+	}
+	__sync_fetch_and_add(&s->gen, 1);
 	return 0;
 }
 
@@ -267,9 +301,9 @@ static __always_inline __u64 peek_unseen(struct slice *s, __u64 cgroup, int leve
 
 static long read_cpu(__u32 cpu, struct question *q)
 {
-	__u64 cgroup = q->cgroup;
+	__u32 slot = q->slot;
 	struct slice *s = bpf_map_lookup_percpu_elem(&slices, &zero, cpu);
-	struct used *u = bpf_map_lookup_percpu_elem(&environments, &cgroup, cpu);
+	struct used *u = bpf_map_lookup_percpu_elem(&counters, &slot, cpu);
 
 	if (!s || !u)
 		return 1;
@@ -279,13 +313,13 @@ static long read_cpu(__u32 cpu, struct question *q)
 
 		// The task may end meanwhile; then gen has moved on, and what was
 		// read of its memory is not used.
-		if (s->cgroup == cgroup) {
+		if (s->slot == q->slot + 1) {
 			__u64 now = PEEK(s->task, struct task_struct, se.sum_exec_runtime);
 
 			who = s->kind;
 			ran = now > s->start ? now - s->start : 0;
-		} else if (!s->cgroup) {
-			ran = peek_unseen(s, cgroup, q->level, &who);
+		} else if (!s->slot) {
+			ran = peek_unseen(s, q->cgroup, q->level, &who);
 		}
 		if (!(before & 1) && before == __sync_fetch_and_add(&s->gen, 0)) {
 			q->cpu[VMM] += vmm + (who == VMM ? ran : 0);
@@ -304,7 +338,7 @@ static long read_cpu(__u32 cpu, struct question *q)
 SEC("syscall")
 int read_usage(struct question *ctx)
 {
-	struct question q = {.cgroup = ctx->cgroup, .level = ctx->level};
+	struct question q = {.cgroup = ctx->cgroup, .level = ctx->level, .slot = ctx->slot};
 
 	bpf_loop(MAX_CPUS, read_cpu, &q, 0);
 	ctx->cpu[VMM] = q.cpu[VMM];

@@ -66,6 +66,7 @@ type Meter struct {
 	objects objects
 	link    link.Link
 	last    map[string]hypervisor.Usage // newest readings: none goes below
+	slot    uint64                      // of the counters given out last
 	closed  bool
 }
 
@@ -86,7 +87,7 @@ type record struct {
 	Cgroup    uint64
 	Level     uint64
 	Interface uint64
-	Spare     uint64
+	Slot      uint64
 }
 
 var (
@@ -142,7 +143,7 @@ func (m *Meter) load() error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{meterMapEnvironments, meterMapSlices, meterMapLevels, meterMapNames} {
+	for _, name := range []string{meterMapEnvironments, meterMapCounters, meterMapSlices, meterMapControl, meterMapNames} {
 		spec.Maps[name].Pinning = ebpf.PinByName
 	}
 	err = spec.LoadAndAssign(&m.objects, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: m.pins.dir}})
@@ -220,10 +221,14 @@ func (m *Meter) trackLocked(in hypervisor.Instance) error {
 	case !errors.Is(err, ebpf.ErrKeyNotExist):
 		return err
 	}
-	if err := m.unshared(id); err != nil {
+	slot, err := m.freeSlot(id)
+	if err != nil {
 		return err
 	}
-	now := record{Cgroup: id, Level: uint64(level)}
+	now := record{Cgroup: id, Level: uint64(level), Slot: slot}
+	if err := m.objects.Counters.Update(uint32(slot), make([]meterUsed, ebpf.MustPossibleCPU()), ebpf.UpdateExist); err != nil {
+		return err
+	}
 	if err := m.objects.Names.Update(key, now, ebpf.UpdateNoExist); err != nil {
 		return err
 	}
@@ -239,24 +244,36 @@ func (m *Meter) trackLocked(in hypervisor.Instance) error {
 
 // count makes the program know an environment, if it does not yet.
 func (m *Meter) count(rec record) error {
-	err := m.objects.Environments.Update(rec.Cgroup, make([]meterUsed, ebpf.MustPossibleCPU()), ebpf.UpdateNoExist)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	if err := m.objects.Environments.Update(rec.Cgroup, rec.Slot, ebpf.UpdateAny); err != nil {
 		return err
 	}
-	return m.setLevels()
+	return m.setControl()
 }
 
-// unshared checks that no other environment has this control group.
-func (m *Meter) unshared(cgroup uint64) error {
+// freeSlot returns a number of unused counters, or an error if an environment
+// has this control group already. Numbers go round: a CPU that has not switched
+// since an environment was forgotten may yet add a slice to its old counters.
+func (m *Meter) freeSlot(cgroup uint64) (uint64, error) {
+	used := make(map[uint64]bool)
 	var key [maxID]byte
 	var rec record
 	all := m.objects.Names.Iterate()
 	for all.Next(&key, &rec) {
 		if rec.Cgroup == cgroup {
-			return fmt.Errorf("%w: its control group is tracked as %s", hypervisor.ErrExists, idOf(key))
+			return 0, fmt.Errorf("%w: its control group is tracked as %s", hypervisor.ErrExists, idOf(key))
+		}
+		used[rec.Slot] = true
+	}
+	if err := all.Err(); err != nil {
+		return 0, err
+	}
+	for range maxEnvironments {
+		m.slot = (m.slot + 1) % maxEnvironments
+		if !used[m.slot] {
+			return m.slot, nil
 		}
 	}
-	return all.Err()
+	return 0, fmt.Errorf("%d environments are tracked, the most that can be", maxEnvironments)
 }
 
 func (m *Meter) trackTap(in hypervisor.Instance, key [maxID]byte, rec record) error {
@@ -271,22 +288,26 @@ func (m *Meter) trackTap(in hypervisor.Instance, key [maxID]byte, rec record) er
 	return m.objects.Names.Update(key, rec, ebpf.UpdateExist)
 }
 
-// setLevels tells the program at which levels of the tree to look.
-func (m *Meter) setLevels() error {
-	var mask uint64
+// setControl tells the program at which levels of the tree to look, and that
+// the environments have changed.
+func (m *Meter) setControl() error {
+	var levels, control uint64
 	var key [maxID]byte
 	var rec record
 	all := m.objects.Names.Iterate()
 	for all.Next(&key, &rec) {
-		mask |= 1 << (rec.Level & maxLevel)
+		levels |= 1 << (rec.Level & maxLevel)
 	}
 	if err := all.Err(); err != nil {
 		return err
 	}
-	if n := bits.OnesCount64(mask); n > maxDepths {
+	if n := bits.OnesCount64(levels); n > maxDepths {
 		return fmt.Errorf("environments at %d levels of the control group tree, at most %d are counted", n, maxDepths)
 	}
-	return m.objects.Levels.Update(uint32(0), mask, ebpf.UpdateAny)
+	if err := m.objects.Control.Lookup(uint32(0), &control); err != nil {
+		return err
+	}
+	return m.objects.Control.Update(uint32(0), (control>>32+1)<<32|levels, ebpf.UpdateAny)
 }
 
 // Read implements hypervisor.Meter. Run and MaxBytes stay zero: what is paused
@@ -344,7 +365,7 @@ func (m *Meter) detailLocked(id string) (Detail, error) {
 // ask runs the program that adds up over all CPUs.
 func (m *Meter) ask(rec record) (meterQuestion, error) {
 	for range maxReads {
-		in, out := meterQuestion{Cgroup: rec.Cgroup, Level: rec.Level}, meterQuestion{}
+		in, out := meterQuestion{Cgroup: rec.Cgroup, Level: rec.Level, Slot: rec.Slot}, meterQuestion{}
 		if _, err := m.objects.ReadUsage.Run(&ebpf.RunOptions{Context: in, ContextOut: &out}); err != nil {
 			return meterQuestion{}, err
 		}
@@ -397,7 +418,7 @@ func (m *Meter) forgetLocked(id string) error {
 	if e := m.objects.Environments.Delete(rec.Cgroup); e != nil && !errors.Is(e, ebpf.ErrKeyNotExist) {
 		err = errors.Join(err, e)
 	}
-	return errors.Join(err, m.objects.Names.Delete(nameKey(id)), m.setLevels())
+	return errors.Join(err, m.objects.Names.Delete(nameKey(id)), m.setControl())
 }
 
 func idOf(key [maxID]byte) string { return string(bytes.TrimRight(key[:], "\x00")) }

@@ -24,6 +24,7 @@ type meterQuestion struct {
 	_       structs.HostLayout
 	Cgroup  uint64
 	Level   uint64
+	Slot    uint64
 	Cpu     [2]uint64
 	Slices  uint64
 	Running uint64
@@ -31,14 +32,20 @@ type meterQuestion struct {
 }
 
 type meterSlice struct {
-	_      structs.HostLayout
-	Gen    uint64
-	Cgroup uint64
-	Task   uint64
-	Start  uint64
-	Kind   uint64
-	Clock  uint64
-	Rq     uint64
+	_       structs.HostLayout
+	Gen     uint64
+	Slot    uint64
+	Task    uint64
+	Start   uint64
+	Kind    uint64
+	Clock   uint64
+	Rq      uint64
+	Control uint64
+	Known   [8]struct {
+		_      structs.HostLayout
+		Cgroup uint64
+		Slot   uint64
+	}
 }
 
 type meterTally struct {
@@ -57,8 +64,9 @@ type meterUsed struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	meterMapControl        = "control"
+	meterMapCounters       = "counters"
 	meterMapEnvironments   = "environments"
-	meterMapLevels         = "levels"
 	meterMapNames          = "names"
 	meterMapSlices         = "slices"
 	meterMapTraffic        = "traffic"
@@ -122,8 +130,9 @@ type meterProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type meterMapSpecs struct {
+	Control      *ebpf.MapSpec `ebpf:"control"`
+	Counters     *ebpf.MapSpec `ebpf:"counters"`
 	Environments *ebpf.MapSpec `ebpf:"environments"`
-	Levels       *ebpf.MapSpec `ebpf:"levels"`
 	Names        *ebpf.MapSpec `ebpf:"names"`
 	Slices       *ebpf.MapSpec `ebpf:"slices"`
 	Traffic      *ebpf.MapSpec `ebpf:"traffic"`
@@ -155,8 +164,9 @@ func (o *meterObjects) Close() error {
 //
 // It can be passed to loadMeterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type meterMaps struct {
+	Control      *ebpf.Map `ebpf:"control"`
+	Counters     *ebpf.Map `ebpf:"counters"`
 	Environments *ebpf.Map `ebpf:"environments"`
-	Levels       *ebpf.Map `ebpf:"levels"`
 	Names        *ebpf.Map `ebpf:"names"`
 	Slices       *ebpf.Map `ebpf:"slices"`
 	Traffic      *ebpf.Map `ebpf:"traffic"`
@@ -164,8 +174,9 @@ type meterMaps struct {
 
 func (m *meterMaps) Close() error {
 	return _MeterClose(
+		m.Control,
+		m.Counters,
 		m.Environments,
-		m.Levels,
 		m.Names,
 		m.Slices,
 		m.Traffic,

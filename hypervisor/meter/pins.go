@@ -28,9 +28,9 @@ const (
 
 // pins is the directory of one namespace in a BPF file system.
 //
-//	ROOT/NAMESPACE/1/{environments,slices,levels,names}  maps
-//	ROOT/NAMESPACE/1/switch                              link
-//	ROOT/NAMESPACE/1/taps/ID/{traffic,received,sent}     map and links
+//	ROOT/NAMESPACE/1/{environments,counters,slices,control,names}  maps
+//	ROOT/NAMESPACE/1/switch                                        link
+//	ROOT/NAMESPACE/1/taps/ID/{traffic,received,sent}               map and links
 type pins struct {
 	root string
 	base string
