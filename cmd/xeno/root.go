@@ -55,7 +55,7 @@ infrastructure on which anybody can run any code on anybody's machine, safely, i
 exchange for money.
 
 See it all at work on this machine with: xeno demo`,
-		Example:       "  xeno demo\n  xeno search 'free_cpu >= 4 && country == \"GB\"' --sort price_cpu\n  xeno run --env linux",
+		Example:       "  xeno demo\n  xeno search 'free_cpu >= 4 && country == \"GB\"' --sort price_cpu\n  xeno run --env linux --image linux",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRun: func(*cobra.Command, []string) {

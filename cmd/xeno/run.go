@@ -46,7 +46,7 @@ launches the environment.
 With --env wasi it runs MODULE, a file or the CID of one in XenoStore, with ARGS, waits
 for its end and prints its output. With --env linux it brings up a virtual machine and
 returns when it answers; use it with xeno ssh, end it with xeno stop.`,
-		Example: `  xeno run --env linux --query 'country == "GB"' --for 1h
+		Example: `  xeno run --env linux --image linux --query 'country == "GB"' --for 1h
   xeno run job.wasm 1000000
   echo hello | xeno run --stdin --cap 0.5 upper.wasm`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -64,7 +64,7 @@ returns when it answers; use it with xeno ssh, end it with xeno stop.`,
 	fs.Var(amountFlag{&f.req.Cap}, "cap", "most the session may cost; default from --for and the server's rates")
 	fs.DurationVar(&f.duration, "for", 10*time.Minute, "how long it may run")
 	fs.StringVar(&f.id, "id", "", "idempotency `key`, the session's ID: 32 hexadecimal digits")
-	fs.StringVar(&t.Image, "image", "", "`CID` of what to boot; default the server's Linux image")
+	fs.StringVar(&t.Image, "image", "", "`CID` or directory of what to boot, see xeno image build")
 	fs.IntVar(&t.CPUs, "cpus", 0, "virtual CPUs")
 	fs.IntVar(&t.CPUShare, "cpu-share", 0, "CPU `milliseconds` a second over all CPUs")
 	fs.Var(sizeFlag{&f.memory}, "memory", "memory, such as 512MiB")
@@ -168,6 +168,8 @@ func (a *app) runRequest(ctx context.Context, c *api.Client, f runFlags, args []
 		return req, usagef("a Linux environment takes no module; run commands in it with xeno ssh")
 	case t.Environment == "":
 		return req, usagef("name a module, or say --env linux")
+	case t.Environment == string(hypervisor.KindLinux) && t.Image == "":
+		return req, usagef("say what to boot with --image; make an image with xeno image build --out linux")
 	}
 	for _, pair := range t.Env {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
@@ -180,7 +182,11 @@ func (a *app) runRequest(ctx context.Context, c *api.Client, f runFlags, args []
 		}
 	}
 	if t.Environment == string(hypervisor.KindWASI) {
-		return req, a.wasiTerms(ctx, c, f, t, args)
+		err = a.wasiTerms(ctx, c, f, t, args)
+		return req, err
+	}
+	if t.Image, err = imageOf(ctx, c, t.Image); err != nil {
+		return req, err
 	}
 	key, err := access.ClientKey(a.home)
 	if err != nil {
@@ -210,18 +216,19 @@ func (a *app) wasiTerms(ctx context.Context, c *api.Client, f runFlags, t *api.T
 		t.Args = args
 		return nil
 	}
-	file, err := os.Open(args[0])
-	if errors.Is(err, os.ErrNotExist) && looksLikeCID(args[0]) {
-		t.Image = args[0]
-		return nil
-	}
-	if err != nil {
-		return usageError{err}
-	}
-	defer file.Close()
-	obj, err := c.StoreAdd(ctx, filepath.Base(args[0]), file)
-	t.Image = obj.CID
+	var err error
+	t.Image, err = imageOf(ctx, c, args[0])
 	return err
+}
+
+// imageOf returns the CID that name is, or that of the file or directory of
+// that name, which it stores. No name stays none.
+func imageOf(ctx context.Context, c *api.Client, name string) (string, error) {
+	if _, err := os.Stat(name); name == "" || errors.Is(err, os.ErrNotExist) && looksLikeCID(name) {
+		return name, nil
+	}
+	obj, err := addPath(ctx, c, name)
+	return obj.CID, err
 }
 
 // looksLikeCID tells a base32 CID from a misspelt file name.

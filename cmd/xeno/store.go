@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xenoserver/xeno/node/api"
 )
 
 func newStore(a *app) *cobra.Command {
@@ -23,27 +26,47 @@ func newStore(a *app) *cobra.Command {
 
 func newStoreAdd(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "add FILE",
-		Short:   "Store a file and print its CID; - reads standard input",
-		Example: "  xeno store add job.wasm",
+		Use:     "add PATH",
+		Short:   "Store a file or directory and print its CID; - reads standard input",
+		Example: "  xeno store add job.wasm\n  xeno store add linux",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			from, name := a.stdin, ""
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return usageError{err}
-				}
-				defer f.Close()
-				from, name = f, filepath.Base(args[0])
+			c := a.client()
+			var obj api.Object
+			var err error
+			if args[0] == "-" {
+				obj, err = c.StoreAdd(cmd.Context(), "", a.stdin)
+			} else {
+				obj, err = addPath(cmd.Context(), c, args[0])
 			}
-			obj, err := a.client().StoreAdd(cmd.Context(), name, from)
 			if err != nil {
 				return err
 			}
 			return a.print(obj, func(w io.Writer) { fmt.Fprintln(w, obj.CID) })
 		},
 	}
+}
+
+// addPath stores a file or directory. A file is sent over the socket; a
+// directory is read by the daemon.
+func addPath(ctx context.Context, c *api.Client, name string) (api.Object, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return api.Object{}, usageError{err}
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return api.Object{}, err
+	}
+	if !info.IsDir() {
+		return c.StoreAdd(ctx, filepath.Base(name), f)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return api.Object{}, err
+	}
+	return c.StoreAddPath(ctx, path)
 }
 
 func newStoreGet(a *app) *cobra.Command {

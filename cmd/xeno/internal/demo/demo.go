@@ -87,10 +87,11 @@ type Environment struct {
 	Driver string `json:"driver"`
 }
 
-// Usage is what both meters read at the end.
+// Usage is what both meters read at the end. Second is null on a machine with
+// one meter alone.
 type Usage struct {
 	Billed api.Reading   `json:"billed"`
-	Second api.Reading   `json:"second"`
+	Second *api.Reading  `json:"second"`
 	Amount ledger.Amount `json:"amount"`
 }
 

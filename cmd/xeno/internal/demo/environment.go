@@ -1,73 +1,78 @@
 package demo
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/image"
+	primes "github.com/xenoserver/xeno/hypervisor/wasi/demo"
 	"github.com/xenoserver/xeno/node/api"
 )
 
 // linuxJob is what is run in the guest.
 const linuxJob = "uname -a"
 
-// choose settles what to lease, from what the servers say they can run.
+// choose settles what to lease, from what the servers say they can run, and
+// puts that into XenoStore: the servers fetch it from the client.
 func (r *run) choose(ctx context.Context) (string, error) {
-	linux, driver, why := true, "", ""
-	for _, m := range r.servers() {
-		s, err := m.api.Status(ctx)
-		if err != nil {
+	drivers, lack, err := r.canLinux(ctx)
+	if err != nil {
+		return "", err
+	}
+	var m image.Manifest
+	dir := filepath.Join(r.world.dir, "linux")
+	if lack == "" && r.opts.Env != EnvWASI {
+		m, err = image.Build(ctx, image.Options{Out: dir})
+		if errors.Is(err, hypervisor.ErrNotSupported) {
+			lack = err.Error()
+		} else if err != nil {
 			return "", err
 		}
-		if s.Server == nil {
-			return "", fmt.Errorf("%s is no XenoServer", m.name)
-		}
-		if !offers(s.Server, EnvLinux) {
-			linux, why = false, s.Server.Unsupported[EnvLinux]
-			break
-		}
-		driver = strings.Join(s.Server.Drivers, ", ")
 	}
 	e := &r.result.Environment
 	switch {
 	case r.opts.Env == EnvWASI:
-		e.Kind, e.Why = EnvWASI, "asked for"
-	case linux && r.opts.Env == EnvLinux:
-		e.Kind, e.Why = EnvLinux, "asked for, run by "+driver
-	case linux:
-		e.Kind, e.Why = EnvLinux, "this machine can run virtual machines, by "+driver
+		*e = Environment{Kind: EnvWASI, Why: "asked for"}
+	case lack == "" && r.opts.Env == EnvLinux:
+		*e = Environment{Kind: EnvLinux, Why: "asked for; this machine runs it by " + drivers}
+	case lack == "":
+		*e = Environment{Kind: EnvLinux, Why: "this machine can run virtual machines, by " + drivers}
 	case r.opts.Env == EnvLinux:
-		return "", fmt.Errorf("linux: %w: %s", hypervisor.ErrNotSupported, orElse(why, "the servers do not offer it"))
+		return "", fmt.Errorf("linux: %w: %s", hypervisor.ErrNotSupported, lack)
 	default:
-		e.Kind, e.Why = EnvWASI, "Linux is not possible here: "+orElse(why, "the servers do not offer it")
+		*e = Environment{Kind: EnvWASI, Why: "no Linux here: " + lack}
 	}
-	r.terms = api.Terms{Environment: e.Kind}
-	note := e.Kind + ", " + e.Why
 	if e.Kind == EnvLinux {
-		return note, nil
+		obj, err := r.client.api.StoreAddPath(ctx, dir)
+		r.terms = api.Terms{Environment: EnvLinux, Image: obj.CID}
+		return fmt.Sprintf("%s: %s\nan image with Linux %s is in XenoStore as %s", e.Kind, e.Why, m.Kernel, obj.CID), err
 	}
-	obj, err := r.client.api.StoreAdd(ctx, jobName, job())
-	if err != nil {
-		return "", errors.Join(errors.New("store the module"), err)
-	}
-	r.terms.Image, r.terms.Args = obj.CID, jobArgs()
-	return fmt.Sprintf("%s\n%s is in XenoStore as %s", note, jobName, obj.CID), nil
+	obj, err := r.client.api.StoreAdd(ctx, "primes.wasm", bytes.NewReader(primes.Module()))
+	r.terms = api.Terms{Environment: EnvWASI, Image: obj.CID, Args: []string{"primes", primes.DefaultArg}}
+	return fmt.Sprintf("%s: %s\na module that counts primes is in XenoStore as %s", e.Kind, e.Why, obj.CID), err
 }
 
-func offers(s *api.ServerStatus, env string) bool {
-	for _, e := range s.Environments {
-		if e == env {
-			return true
+// canLinux asks every server whether it offers Linux; lack says why not.
+func (r *run) canLinux(ctx context.Context) (drivers, lack string, err error) {
+	for _, m := range r.servers() {
+		s, err := m.api.Status(ctx)
+		if err != nil {
+			return "", "", err
 		}
+		if s.Server == nil {
+			return "", "", fmt.Errorf("%s is no XenoServer", m.name)
+		}
+		if !slices.Contains(s.Server.Environments, EnvLinux) {
+			return "", cmp.Or(s.Server.Unsupported[EnvLinux], "the servers do not offer it"), nil
+		}
+		drivers = strings.Join(slices.DeleteFunc(s.Server.Drivers, func(d string) bool { return d == EnvWASI }), ", ")
 	}
-	return false
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
+	return drivers, "", nil
 }

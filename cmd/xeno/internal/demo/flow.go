@@ -279,13 +279,17 @@ func (r *run) settle(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if len(usage.Readings) < 2 {
-		return "", fmt.Errorf("%d meter readings, want two", len(usage.Readings))
+	if len(usage.Readings) == 0 {
+		return "", errors.New("no meter read anything")
 	}
-	r.result.Usage = Usage{Billed: usage.Readings[0], Second: usage.Readings[1], Amount: s.Settlement.Paid}
+	r.result.Usage = Usage{Billed: usage.Readings[0], Amount: s.Settlement.Paid}
+	if len(usage.Readings) > 1 {
+		r.result.Usage.Second = &usage.Readings[1]
+	}
+	r.result.Environment.Driver = s.Driver
 	var b strings.Builder
-	for i, m := range []api.Reading{r.result.Usage.Billed, r.result.Usage.Second} {
-		fmt.Fprintf(&b, "%s %-7s %8.3f s of CPU, %8.3f s running, %d bytes in, %d out\n", [...]string{"billed", "second"}[i],
+	for i, m := range usage.Readings {
+		fmt.Fprintf(&b, "%s by %-7s %8.3f s of CPU, %8.3f s running, %d bytes in, %d out\n", [...]string{"billed", "second"}[min(i, 1)],
 			m.Source, float64(m.CPUNanos)/1e9, float64(m.RunNanos)/1e9, m.RxBytes, m.TxBytes)
 	}
 	fmt.Fprintf(&b, "%d receipts, signed by both; paid %s (fee %s), %s released to the order", len(r.result.Receipts),
