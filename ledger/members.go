@@ -161,10 +161,10 @@ func (b *batch) revoke(c *Revoke) (Result, error) {
 	switch {
 	case again:
 		return Result{Revocations: s.Revocations()}, nil
-	case m == nil:
-		return Result{}, fmt.Errorf("%w: %s", ErrUnknownPeer, c.Peer)
 	case c.Peer == s.conf.Corp:
 		return Result{}, fmt.Errorf("%w: XenoCorp cannot revoke itself", ErrDenied)
+	case m == nil:
+		return Result{}, fmt.Errorf("%w: %s", ErrUnknownPeer, c.Peer)
 	}
 	now := b.unix()
 	kept := make([]issued, 0, len(s.revoked)+len(m.live))

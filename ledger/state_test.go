@@ -20,6 +20,7 @@ type journaled struct {
 	state   *State
 	now     time.Time
 	journal []RawRecord
+	joined  byte // peers that joined
 }
 
 func newJournaled(t testing.TB, fee uint32) *journaled {
@@ -91,8 +92,9 @@ func (j *journaled) must(cmd Command) Result {
 
 func (j *journaled) join(n byte, roles ...Role) {
 	j.t.Helper()
-	code := HashCode(fmt.Sprint("code of ", n))
-	j.must(&Invite{ID: ID{0xff, n}, By: testPeer(1), Code: code, Roles: roles, Expires: j.now.Unix() + 3600})
+	j.joined++
+	code := HashCode(fmt.Sprint("code ", j.joined))
+	j.must(&Invite{ID: ID{0xff, 0xff, 0xff, j.joined}, By: testPeer(1), Code: code, Roles: roles, Expires: j.now.Unix() + 3600})
 	j.must(&Register{By: testPeer(n), Code: code, Name: fmt.Sprint("peer ", n)})
 }
 
@@ -215,7 +217,7 @@ func (m *model) balances(peer dht.PeerID, now int64) Balances {
 type machine struct {
 	*journaled
 	model *model
-	n     byte // of the next ID
+	n     uint16 // of the next ID
 }
 
 var (
@@ -238,7 +240,7 @@ func newMachine(t testing.TB, fee uint32) *machine {
 
 func (m *machine) id() ID {
 	m.n++
-	return ID{m.n, 1}
+	return ID{byte(m.n), byte(m.n >> 8), 1}
 }
 
 // expect applies cmd twice, the second time as a repetition, and compares
