@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/ipfs/boxo/blockservice"
@@ -17,11 +18,15 @@ import (
 )
 
 // A session fetches the blocks of one operation, from the store or from
-// whoever has them. It ends the operation when no block came for a while.
+// whoever has them. It ends the operation when it waits for blocks and none
+// came for a while; a caller who takes his time is no reason.
 type session struct {
 	getter *blockservice.Session
 	stall  time.Duration
-	timer  *time.Timer
+
+	mu      sync.Mutex // guards the following
+	waiting int
+	timer   *time.Timer // runs while waiting > 0
 }
 
 // session begins an operation: its context ends with ctx, by end, or with an
@@ -29,10 +34,13 @@ type session struct {
 func (c *content) session(ctx context.Context, ref store.Ref) (_ context.Context, s *session, end func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s = &session{stall: c.stall}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.timer = time.AfterFunc(c.stall, func() {
 		cancel(fmt.Errorf("%w: nobody has sent %s, or a part of it, for %v: "+
 			"start a participant that has it, or add the file here (xeno store add)", ErrUnavailable, ref, c.stall))
 	})
+	s.timer.Stop()
 	s.getter = blockservice.NewSession(ctx, blockservice.New(c.blocks.Cache(), c.exchange))
 	return ctx, s, func() {
 		s.timer.Stop()
@@ -42,11 +50,23 @@ func (c *content) session(ctx context.Context, ref store.Ref) (_ context.Context
 
 // GetBlock implements blocks.Source.
 func (s *session) GetBlock(ctx context.Context, c cid.Cid) (block.Block, error) {
-	b, err := s.getter.GetBlock(ctx, c)
-	if err == nil {
+	s.wait(1)
+	defer s.wait(-1)
+	return s.getter.GetBlock(ctx, c)
+}
+
+// wait counts requests under way. With the first, and when one has ended, the
+// others have the whole time again.
+func (s *session) wait(delta int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting += delta
+	switch {
+	case s.waiting == 0:
+		s.timer.Stop()
+	case delta < 0 || s.waiting == 1:
 		s.timer.Reset(s.stall)
 	}
-	return b, err
 }
 
 // Get writes the file or directory ref to dest, which must not exist, from
@@ -87,12 +107,21 @@ func (o *opened) Close() error {
 // Fetch it again before every use. Calls for one ref share the work. Errors
 // wrap ErrUnavailable, blocks.ErrNotFile, blocks.ErrTooLarge or blocks.ErrFull.
 func (c *content) Fetch(ctx context.Context, ref store.Ref, progress func(done int64)) (string, error) {
-	path, fresh, err := c.images.get(ctx, ref, func(ctx context.Context, dest string, room int64) (int64, error) {
+	return c.materialise(ctx, ref, blocks.ExtractOptions{FileOnly: true, Progress: progress})
+}
+
+// FetchDir is Fetch for a directory of read-only files. Errors wrap
+// blocks.ErrNotDir instead of blocks.ErrNotFile.
+func (c *content) FetchDir(ctx context.Context, ref store.Ref, progress func(done int64)) (string, error) {
+	return c.materialise(ctx, ref, blocks.ExtractOptions{DirOnly: true, MaxEntries: maxImageEntries, Progress: progress})
+}
+
+func (c *content) materialise(ctx context.Context, ref store.Ref, opt blocks.ExtractOptions) (string, error) {
+	opt.MaxBytes, opt.Mode, opt.Sync = min(maxImage, c.images.max), 0o444, true
+	path, fresh, err := c.images.get(ctx, ref, opt.DirOnly, func(ctx context.Context, dest string) (int64, error) {
 		ctx, src, end := c.session(ctx, ref)
 		defer end()
-		x, err := blocks.Extract(ctx, src, ref, dest, blocks.ExtractOptions{
-			MaxBytes: min(maxImage, room), FileOnly: true, Mode: 0o444, Sync: true, Progress: progress,
-		})
+		x, err := blocks.Extract(ctx, src, ref, dest, opt)
 		return x.Size, err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +19,8 @@ import (
 	"github.com/xenoserver/xeno/store/blocks"
 )
 
-// images keeps materialised files in a directory, each named by its
-// reference, within a limit.
+// images keeps materialised files and trees in a directory, each named by
+// its reference, within a limit.
 type images struct {
 	dir    string
 	max    int64
@@ -31,6 +32,7 @@ type images struct {
 }
 
 type image struct {
+	dir  bool
 	size int64
 	used time.Time // handed out last
 }
@@ -38,7 +40,7 @@ type image struct {
 // newImages lists what is in dir, and removes the remains of interrupted
 // writes.
 func newImages(dir string, limit int64) (*images, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // environments read it
 		return nil, err
 	}
 	entries, err := os.ReadDir(dir)
@@ -55,30 +57,59 @@ func newImages(dir string, limit int64) (*images, error) {
 			continue
 		}
 		ref, err := store.ParseRef(e.Name())
-		if err != nil || !e.Type().IsRegular() {
+		if err != nil || !e.Type().IsRegular() && !e.IsDir() {
 			return nil, fmt.Errorf("%s is not an image: remove it", path)
 		}
-		info, err := e.Info()
+		f, err := readImage(path)
 		if err != nil {
 			return nil, err
 		}
-		im.files[ref] = &image{size: info.Size(), used: info.ModTime()}
-		im.used += info.Size()
+		im.files[ref] = f
+		im.used += f.size
 	}
 	return im, nil
 }
 
+// readImage describes the file or tree at path.
+func readImage(path string) (*image, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	f := &image{dir: info.IsDir(), used: info.ModTime()}
+	err = filepath.WalkDir(path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			f.size += info.Size()
+		}
+		return err
+	})
+	return f, err
+}
+
 func (im *images) path(ref store.Ref) string { return filepath.Join(im.dir, ref.String()) }
 
-// get returns the path of ref's file. If it is not there, it is made by
-// write, once for all callers that ask meanwhile; fresh tells whether it was.
-func (im *images) get(ctx context.Context, ref store.Ref, write func(ctx context.Context, dest string, room int64) (int64, error)) (path string, fresh bool, err error) {
+// A writeFunc makes the file or tree dest and returns its size.
+type writeFunc func(ctx context.Context, dest string) (int64, error)
+
+// get returns the path of ref's file, or tree if dir. If it is not there, it is
+// made by write, once for all callers that ask meanwhile; fresh tells whether
+// it was.
+func (im *images) get(ctx context.Context, ref store.Ref, dir bool, write writeFunc) (path string, fresh bool, err error) {
 	for {
-		if im.touch(ref) {
+		if is, ok := im.touch(ref); ok && is != dir {
+			if is {
+				return "", false, blocks.ErrNotFile
+			}
+			return "", false, blocks.ErrNotDir
+		} else if ok {
 			return im.path(ref), fresh, nil
 		}
 		// The work ends with the caller that began it; the others then begin again.
-		ch := im.flight.DoChan(ref.String(), func() (any, error) { return nil, im.make(ctx, ref, write) })
+		ch := im.flight.DoChan(fmt.Sprint(ref, dir), func() (any, error) { return nil, im.make(ctx, ref, dir, write) })
 		select {
 		case r := <-ch:
 			others := r.Shared && ctx.Err() == nil && (errors.Is(r.Err, context.Canceled) || errors.Is(r.Err, context.DeadlineExceeded))
@@ -92,43 +123,44 @@ func (im *images) get(ctx context.Context, ref store.Ref, write func(ctx context
 	}
 }
 
-// touch tells whether ref's file is there, and keeps it from being removed
-// for a while.
-func (im *images) touch(ref store.Ref) bool {
+// touch tells whether ref's file or tree is there, and keeps it from being
+// removed for a while.
+func (im *images) touch(ref store.Ref) (dir, ok bool) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	f := im.files[ref]
 	if f == nil {
-		return false
+		return false, false
 	}
 	info, err := os.Lstat(im.path(ref))
-	if err != nil || !info.Mode().IsRegular() || info.Size() != f.size {
+	whole := err == nil && (f.dir && info.IsDir() || !f.dir && info.Mode().IsRegular() && info.Size() == f.size)
+	if !whole {
 		delete(im.files, ref) // changed from outside: make it again
 		im.used -= f.size
 		_ = os.RemoveAll(im.path(ref)) // an error shows when it is written
-		return false
+		return false, false
 	}
 	f.used = time.Now()
-	return true
+	return f.dir, true
 }
 
 // make writes ref's file and makes room for it.
-func (im *images) make(ctx context.Context, ref store.Ref, write func(ctx context.Context, dest string, room int64) (int64, error)) error {
-	if im.touch(ref) {
+func (im *images) make(ctx context.Context, ref store.Ref, dir bool, write writeFunc) error {
+	if _, ok := im.touch(ref); ok {
 		return nil
 	}
-	size, err := write(ctx, im.path(ref), im.max)
+	size, err := write(ctx, im.path(ref))
 	if err != nil {
 		return err
 	}
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	im.files[ref] = &image{size: size, used: time.Now()}
+	im.files[ref] = &image{dir: dir, size: size, used: time.Now()}
 	im.used += size
 	if err := im.evictLocked(); err != nil {
 		delete(im.files, ref)
 		im.used -= size
-		return errors.Join(err, os.Remove(im.path(ref)))
+		return errors.Join(err, os.RemoveAll(im.path(ref)))
 	}
 	return nil
 }
@@ -149,7 +181,7 @@ func (im *images) evictLocked() error {
 		if time.Since(f.used) < imageGrace {
 			break
 		}
-		if err := os.Remove(im.path(ref)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.RemoveAll(im.path(ref)); err != nil {
 			return err
 		}
 		delete(im.files, ref)

@@ -60,6 +60,9 @@ const (
 	defaultMaxImages = 20 << 30
 	// maxImage bounds one of them.
 	maxImage = 16 << 30
+	// maxImageEntries bounds the files of an image that is a directory: a
+	// kernel, an initrd, and what describes them.
+	maxImageEntries = 4096
 	// imageGrace is how long a materialised file stays after it was handed
 	// out, whatever else needs its room: an environment has opened it by then.
 	imageGrace = 10 * time.Minute

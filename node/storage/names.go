@@ -237,7 +237,7 @@ func (n *names) renewAll(ctx context.Context) {
 }
 
 func valueOf(r *store.Record) (Value, error) {
-	v := Value{Inline: r.Name.Value}
+	v := Value{Inline: r.Value}
 	var err error
 	if r.Link.Defined() {
 		v.Ref, err = store.RefOf(r.Link.Cid)

@@ -47,7 +47,7 @@ type Config struct {
 	Overlay *kad.Overlay       // not bootstrapped yet: New registers handlers
 	Key     ed25519.PrivateKey // the overlay's identity; owns the published names
 	Network string             // name of the network, in names and protocol IDs
-	Dir     string             // holds blocks, images and names; created, 0700
+	Dir     string             // holds blocks, images and names; created, 0755, since environments read the images
 
 	// MaxBytes bounds the block store: what was added and what passed by.
 	// 0 means 10 GiB.
@@ -185,7 +185,7 @@ type contentConfig struct {
 }
 
 func newContent(ctx context.Context, cfg contentConfig) (*content, error) {
-	if err := os.MkdirAll(cfg.dir, 0o700); err != nil {
+	if err := os.MkdirAll(cfg.dir, 0o755); err != nil { //nolint:gosec // environments read the images in it
 		return nil, err
 	}
 	bs, err := blocks.Open(ctx, blocks.Config{Dir: filepath.Join(cfg.dir, "blocks"), MaxBytes: cfg.maxBytes})

@@ -201,7 +201,7 @@ func TestDamagedProvider(t *testing.T) {
 	want := testContent(4, 4<<20)
 	ref := w.add(t, 3, want)
 	damaged := 0
-	err := filepath.WalkDir(filepath.Join(w.dirs[3], "blocks", "blocks"), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(w.dirs[3], "blocks", "blocks"), func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".data") {
 			b, rerr := os.ReadFile(path)
 			if rerr != nil {
@@ -316,6 +316,19 @@ func TestFetchOfDirectory(t *testing.T) {
 	}
 	if _, err := w.services[1].Fetch(t.Context(), a.Ref, nil); !errors.Is(err, blocks.ErrNotFile) {
 		t.Errorf("fetch of a directory: %v, want ErrNotFile", err)
+	}
+	path, err := w.services[1].FetchDir(t.Context(), a.Ref, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(path, "f")); err != nil || string(got) != "x" {
+		t.Errorf("fetched %q, %v", got, err)
+	}
+	if _, err := w.services[1].Fetch(t.Context(), a.Ref, nil); !errors.Is(err, blocks.ErrNotFile) {
+		t.Errorf("fetch as a file of a directory that is there: %v, want ErrNotFile", err)
+	}
+	if _, err := w.services[1].FetchDir(t.Context(), w.add(t, 0, []byte("y")), nil); !errors.Is(err, blocks.ErrNotDir) {
+		t.Errorf("fetch as a directory of a file: %v, want ErrNotDir", err)
 	}
 	dest := filepath.Join(t.TempDir(), "d")
 	if _, err := w.services[1].Get(t.Context(), a.Ref, dest, nil); err != nil {

@@ -327,7 +327,7 @@ type found struct {
 // its business.
 func scan(dir string) ([]found, error) {
 	var all []found
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

@@ -240,7 +240,7 @@ func syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer d.Close() //nolint:errcheck // was only read
 	return d.Sync()
 }
 

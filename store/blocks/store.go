@@ -54,6 +54,8 @@ var (
 	ErrTooLarge = errors.New("content exceeds the limit")
 	// ErrNotFile reports a directory where a file was asked for.
 	ErrNotFile = errors.New("is a directory")
+	// ErrNotDir reports a file where a directory was asked for.
+	ErrNotDir = errors.New("is a file")
 )
 
 // Config says where and how much a store keeps.
@@ -134,8 +136,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	flat, err := flatfs.CreateOrOpen(filepath.Join(cfg.Dir, blockDir), flatfs.NextToLast(2), true)
 	if err != nil {
-		lock.Close()
-		return nil, fmt.Errorf("blocks: open %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("blocks: open %s: %w", cfg.Dir, errors.Join(err, lock.Close()))
 	}
 	s := &Store{
 		dir: cfg.Dir, maxBytes: cfg.MaxBytes, maxBlocks: cfg.MaxBlocks, lock: lock, flat: flat,
@@ -147,8 +148,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		pins:    make(map[cid.Cid]*pin),
 	}
 	if err := s.load(ctx); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("blocks: open %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("blocks: open %s: %w", cfg.Dir, errors.Join(err, s.Close()))
 	}
 	return s, nil
 }
@@ -165,11 +165,10 @@ func takeLock(path string) (*os.File, error) {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, ErrLocked
+			err = ErrLocked
 		}
-		return nil, err
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
@@ -192,7 +191,10 @@ func (s *Store) load(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for (s.used > s.maxBytes || len(s.entries) > s.maxBlocks) && s.evictLocked(ctx) {
+	for s.used > s.maxBytes || len(s.entries) > s.maxBlocks {
+		if !s.evictLocked(ctx) {
+			break // pinned content above a lowered limit stays: adds are refused
+		}
 	}
 	return nil
 }
@@ -283,7 +285,10 @@ func (s *Store) Collect(ctx context.Context, keep int64) int64 {
 		cached += charge(s.entries[el.Value.(string)].size)
 	}
 	before := s.used
-	for cached-(before-s.used) > keep && s.evictLocked(ctx) {
+	for cached-(before-s.used) > keep {
+		if !s.evictLocked(ctx) {
+			break
+		}
 	}
 	return before - s.used
 }

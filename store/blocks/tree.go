@@ -20,6 +20,7 @@ type ExtractOptions struct {
 	MaxBytes   int64            // content; default 1 TiB
 	MaxEntries int              // files, directories and links; default 1,048,576
 	FileOnly   bool             // refuse a directory with ErrNotFile
+	DirOnly    bool             // refuse a file with ErrNotDir
 	Mode       os.FileMode      // of files; default 0644
 	Sync       bool             // make everything durable before it appears
 	Progress   func(done int64) // called with the bytes written so far, by one goroutine at a time; may be nil
@@ -78,6 +79,9 @@ func (x *extractor) run(ctx context.Context, root store.Ref, dest string) (err e
 	if x.opt.FileOnly && first.kind != kindFile {
 		return ErrNotFile
 	}
+	if x.opt.DirOnly && first.kind == kindFile {
+		return ErrNotDir
+	}
 	if first.kind == kindSymlink {
 		return fmt.Errorf("%w: a link alone", ErrUnsafe)
 	}
@@ -89,7 +93,7 @@ func (x *extractor) run(ctx context.Context, root store.Ref, dest string) (err e
 	if x.root, err = os.OpenRoot(temp); err != nil {
 		return err
 	}
-	defer x.root.Close()
+	defer x.root.Close() //nolint:errcheck // a directory handle
 	if err := x.node(ctx, first, "out", 0); err != nil {
 		return err
 	}
@@ -136,6 +140,7 @@ func (x *extractor) node(ctx context.Context, n *node, name string, depth int) e
 			return err
 		}
 		return unsafeIfExists(x.root.Symlink(target, name))
+	case kindDir, kindShard:
 	}
 	if err := x.root.Mkdir(name, 0o755); err != nil {
 		return unsafeIfExists(err)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,8 +88,8 @@ func TestTree(t *testing.T) {
 		"a": "alpha", "empty": "", "sub/b": string(content(1, 3<<20)), "sub/deep/er/c": "c", "hollow/": "",
 		"link": "-> sub/b", "sub/up": "-> ../a", "sub/deep/er/top": "-> ../../..", "dir": "-> sub/deep/", "ünïcödé": "u", " ": "space",
 	})
-	for i := range 3000 { // enough to be sharded
-		name := fmt.Sprintf("many/a file with quite a long name, so that a block does not suffice %d", i)
+	for i := range 1500 { // enough to be sharded
+		name := fmt.Sprintf("many/%s%d", strings.Repeat("long", 50), i)
 		build(t, src, map[string]string{name: fmt.Sprint(i % 7)})
 	}
 	a, err := s.AddPath(t.Context(), src)
@@ -421,10 +422,8 @@ func FuzzExtract(f *testing.F) {
 		if isRaw {
 			codec = cid.Raw
 		}
-		own := memory{keyOf(blk.Cid()): blk}
-		for k, v := range m {
-			own[k] = v
-		}
+		own := maps.Clone(m)
+		own[keyOf(blk.Cid())] = blk
 		ref, err := store.RefOf(cid.NewCidV1(codec, blk.Cid().Hash()))
 		if err != nil {
 			t.Fatal(err)
