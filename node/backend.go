@@ -61,9 +61,6 @@ func (n *Node) Register(ctx context.Context, req api.RegisterRequest) (api.Crede
 	if name == "" {
 		name = n.cfg.Name
 	}
-	if err := n.overlay.Connect(ctx, n.cfg.Network.corp()); err != nil && n.corp == nil {
-		return api.Credential{}, api.Errorf(api.CodeUnavailable, "reach XenoCorp: %v", err).WithHint("check bootstrap in network.toml, and that XenoCorp runs")
-	}
 	env, err := n.corpClient.Register(ctx, req.Code, name, nil)
 	if err != nil {
 		return api.Credential{}, apiError(err)
@@ -140,7 +137,9 @@ func (n *Node) CreateOrder(ctx context.Context, req api.OrderRequest) (api.Order
 	return n.order(st), nil
 }
 
-func (n *Node) orderPath(id ledger.ID) string { return filepath.Join(n.cfg.Home, ordersDir, id.String()) }
+func (n *Node) orderPath(id ledger.ID) string {
+	return filepath.Join(n.cfg.Home, ordersDir, id.String())
+}
 
 func (n *Node) saveOrder(id ledger.ID, env *ledger.Envelope) error {
 	if err := os.MkdirAll(filepath.Join(n.cfg.Home, ordersDir), 0o700); err != nil {

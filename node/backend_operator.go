@@ -111,7 +111,7 @@ func (n *Node) Accounts(ctx context.Context) (api.Books, error) {
 	}
 	add("fee", dht.PeerID{}, "", all.Fee)
 	add("dispute", dht.PeerID{}, "", all.Dispute)
-	add("world", dht.PeerID{}, "", all.External)
+	add(accountWorld, dht.PeerID{}, "", all.External)
 	if books.Sum != all.Sum() {
 		return api.Books{}, fmt.Errorf("node: accounts add up to %s, XenoCorp says %s", books.Sum, all.Sum())
 	}
@@ -131,8 +131,23 @@ func (n *Node) Journal(ctx context.Context, after uint64, limit int) ([]api.Entr
 	for i, e := range list {
 		out[i] = api.Entry{
 			Seq: e.Seq, Time: e.When(), Kind: string(e.Kind), Note: e.Ref.String(),
-			Postings: []api.Posting{{Account: e.From.String(), Amount: -e.Amount}, {Account: e.To.String(), Amount: e.Amount}},
+			Postings: []api.Posting{{Account: accountName(e.From), Amount: -e.Amount}, {Account: accountName(e.To), Amount: e.Amount}},
 		}
 	}
 	return out, nil
 }
+
+// accountName is the account's name in the books.
+func accountName(a ledger.Account) string {
+	kind := string(a.Kind)
+	if a.Kind == ledger.AccountExternal {
+		kind = accountWorld
+	}
+	if a.Peer.IsZero() {
+		return kind
+	}
+	return a.Peer.String() + "/" + kind
+}
+
+// accountWorld is what the books call the account of the world outside.
+const accountWorld = "world"

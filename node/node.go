@@ -139,7 +139,8 @@ func (n *Node) openCorp() error {
 	var err error
 	n.corp, err = corp.New(corp.Config{
 		Key: n.key, Network: n.cfg.Network.Name, Dir: filepath.Join(n.cfg.Home, "corp"),
-		FeePermille: n.cfg.Corp.FeePermille, CredentialTTL: time.Duration(n.cfg.Corp.CredentialTTL), Logger: n.log,
+		FeePermille:   uint32(n.cfg.Corp.FeePermille), //nolint:gosec // validated
+		CredentialTTL: time.Duration(n.cfg.Corp.CredentialTTL), Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -238,7 +239,7 @@ type claimer struct{ *corp.Client }
 func (c claimer) Claim(ctx context.Context, receipt *ledger.Envelope) (*ledger.Envelope, error) {
 	res, err := c.Client.Claim(ctx, receipt)
 	var refused *corp.Error
-	if errors.As(err, &refused) && !refused.Temporary() {
+	if errors.As(err, &refused) && !errors.Is(err, corp.ErrUnavailable) && !errors.Is(err, corp.ErrThrottled) {
 		return nil, fmt.Errorf("%w: %w", session.ErrClaimRefused, err)
 	}
 	return res.Settlement, err

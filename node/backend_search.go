@@ -1,0 +1,225 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/ledger"
+	"github.com/xenoserver/xeno/node/api"
+	"github.com/xenoserver/xeno/node/index"
+	"github.com/xenoserver/xeno/node/session"
+	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/search/cel"
+)
+
+const (
+	// defaultLimit is how many results a search that says nothing gives.
+	defaultLimit = 10
+	// defaultOrder sorts a search that says nothing: the cheapest first.
+	defaultOrder = "price_hour"
+)
+
+// Search implements api.Market.
+func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAnswer, error) {
+	begin := time.Now()
+	answer, err := n.find(ctx, req)
+	if err != nil {
+		return api.SearchAnswer{}, err
+	}
+	out := api.SearchAnswer{
+		Results: []api.Result{}, Complete: answer.Complete, Estimated: answer.Estimated, Requests: answer.Requests,
+		Millis: float64(time.Since(begin)) / float64(time.Millisecond),
+	}
+	for _, r := range answer.Results {
+		out.Results = append(out.Results, n.result(r.Signed.Ad))
+	}
+	if !req.Explain {
+		return out, nil
+	}
+	for _, c := range answer.Conditions {
+		out.Conditions = append(out.Conditions, api.Condition{Text: fmt.Sprint(c.Condition), Excluded: c.Count})
+	}
+	for _, e := range answer.Excluded {
+		out.Excluded = append(out.Excluded, exclusion(e))
+	}
+	return out, nil
+}
+
+// exclusion says why a server is not among the results, with its values.
+func exclusion(e search.Excluded) api.Exclusion {
+	out := api.Exclusion{Server: e.Server}
+	if e.Signed != nil {
+		out.Name = adText(e.Signed.Ad, "name")
+	}
+	if len(e.Fails) == 0 {
+		out.Reason = "it did not confirm its ad"
+		return out
+	}
+	out.Condition = fmt.Sprint(e.Fails[0])
+	var values []string
+	for _, p := range e.Fails {
+		for _, dim := range search.Mentioned(p) {
+			v, ok := e.Signed.Ad.Attribute(dim)
+			if !ok {
+				values = append(values, dim+" is not advertised")
+				continue
+			}
+			values = append(values, fmt.Sprintf("%s is %s", dim, v))
+		}
+	}
+	out.Reason = strings.Join(values, ", ")
+	return out
+}
+
+// find compiles and runs a query.
+func (n *Node) find(ctx context.Context, req api.SearchRequest) (search.Answer, error) {
+	if _, err := n.own(); err != nil {
+		return search.Answer{}, err
+	}
+	if !n.Ready() {
+		return search.Answer{}, api.Errorf(api.CodeUnavailable, "this node has not joined the network yet").WithHint("xeno status shows what it waits for")
+	}
+	q, err := n.compile(req)
+	if err != nil {
+		return search.Answer{}, err
+	}
+	answer, err := n.index.Search(ctx, q, index.Options{Verify: true, Explain: req.Explain})
+	return answer, apiError(err)
+}
+
+// compile turns the text of a request into a query.
+func (n *Node) compile(req api.SearchRequest) (search.Query, error) {
+	if req.Limit < 0 || req.Limit > search.MaxLimit {
+		return search.Query{}, api.Errorf(api.CodeBadRequest, "limit %d: 1 to %d", req.Limit, search.MaxLimit)
+	}
+	q := search.Query{Limit: req.Limit}
+	if q.Limit == 0 {
+		q.Limit = defaultLimit
+	}
+	var err error
+	if strings.TrimSpace(req.Query) != "" {
+		if q.Where, err = cel.Compile(n.schema, req.Query, n.peerCoordinate); err != nil {
+			return q, api.Errorf(api.CodeQuery, "%v", err)
+		}
+	}
+	order := req.Order
+	if order == "" {
+		order = defaultOrder
+	}
+	if q.OrderBy, q.Desc, err = cel.OrderBy(n.schema, order); err != nil {
+		return q, api.Errorf(api.CodeQuery, "%v", err)
+	}
+	own := n.overlay.Coordinate()
+	q.Origin = &own
+	return q, nil
+}
+
+// peerCoordinate resolves the operand of rtt(): this node ("me"), or a peer by
+// its ID, whose coordinate is asked of it where it is not known.
+func (n *Node) peerCoordinate(name string) (dht.Coordinate, error) {
+	if name == "me" {
+		return n.overlay.Coordinate(), nil
+	}
+	id, err := dht.ParsePeerID(name)
+	if err != nil {
+		return dht.Coordinate{}, fmt.Errorf("%q is neither \"me\" nor a peer ID", name)
+	}
+	for _, p := range n.overlay.Peers() {
+		if p.ID == id {
+			return p.Coordinate, nil
+		}
+	}
+	return dht.Coordinate{}, fmt.Errorf("the network coordinate of %s is not known here; connect to it first", id)
+}
+
+// candidates returns the servers to propose to, best first: the named one, or
+// those that a search finds for the terms.
+func (n *Node) candidates(ctx context.Context, req *api.RunRequest, t *ledger.Terms, d time.Duration) ([]session.Candidate, error) {
+	query := api.SearchRequest{Query: queryFor(req, t), Order: req.OrderBy, Limit: candidates}
+	answer, err := n.find(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	var out []session.Candidate
+	for _, r := range answer.Results {
+		c := session.Candidate{Server: r.Signed.Ad.Server, Cap: req.Cap, Rates: adRates(r.Signed.Ad)}
+		if c.Cap == 0 {
+			c.Cap = capFor(c.Rates, t, d)
+		}
+		out = append(out, c)
+	}
+	if len(out) == 0 {
+		return nil, api.Errorf(api.CodeNoMatch, "no server fits %s", query.Query).WithHint("xeno search --explain with the same query shows which condition excludes which server")
+	}
+	return out, nil
+}
+
+// queryFor adds what the terms need to the query of a run.
+func queryFor(req *api.RunRequest, t *ledger.Terms) string {
+	parts := []string{
+		fmt.Sprintf("%q in environments", t.Environment),
+		fmt.Sprintf("free_cpu >= %d.0", t.CPUs), fmt.Sprintf("free_memory >= %d.0", t.MemoryBytes), fmt.Sprintf("free_disk >= %d.0", t.DiskBytes),
+	}
+	if !req.Server.IsZero() {
+		parts = append(parts, fmt.Sprintf("server == %q", req.Server))
+	}
+	if q := strings.TrimSpace(req.Query); q != "" {
+		parts = append(parts, "("+q+")")
+	}
+	return strings.Join(parts, " && ")
+}
+
+// result shows an ad.
+func (n *Node) result(ad *search.Ad) api.Result {
+	environments, _ := adValue(ad, "environments").Set()
+	r := api.Result{
+		Server: ad.Server, Name: adText(ad, "name"), Owner: adText(ad, search.DimOwner),
+		Country: adText(ad, "country"), Place: adText(ad, "city"), Environments: environments,
+		Free: api.Capacity{
+			CPUs: int(adNumber(ad, "free_cpu")), MemoryBytes: uint64(adNumber(ad, "free_memory")), DiskBytes: uint64(adNumber(ad, "free_disk")),
+		},
+		Rates: apiRates(adRates(ad)), Ad: make(map[string]any, len(ad.Attributes)),
+	}
+	if rtt, ok := n.overlay.RTT(ad.Server); ok {
+		r.RTTMillis = float64(rtt) / float64(time.Millisecond)
+	}
+	for name, v := range ad.Attributes {
+		switch f, isNumber := v.Number(); {
+		case isNumber:
+			r.Ad[name] = f
+		default:
+			r.Ad[name] = v.String()
+		}
+	}
+	return r
+}
+
+func adValue(ad *search.Ad, name string) search.Value {
+	v, _ := ad.Attribute(name)
+	return v
+}
+
+func adText(ad *search.Ad, name string) string {
+	s, _ := adValue(ad, name).Text()
+	return s
+}
+
+func adNumber(ad *search.Ad, name string) float64 {
+	f, _ := adValue(ad, name).Number()
+	return max(f, 0)
+}
+
+// adRates returns the advertised prices, exact to the nano-unit.
+func adRates(ad *search.Ad) ledger.Rates {
+	price := func(name string) ledger.Amount {
+		return ledger.Amount(min(math.Round(adNumber(ad, name)*float64(ledger.Unit)), float64(ledger.MaxAmount)))
+	}
+	return ledger.Rates{
+		Session: price("price_hour"), CPU: price("price_cpu"), Memory: price("price_memory"),
+		Disk: price("price_disk"), Network: price("price_network"),
+	}
+}

@@ -1,0 +1,52 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/xenoserver/xeno/node/api"
+	"github.com/xenoserver/xeno/store"
+)
+
+// StoreAdd implements api.Storage.
+func (n *Node) StoreAdd(ctx context.Context, name string, r io.Reader) (api.Object, error) {
+	added, err := n.storage.Add(ctx, name, r)
+	if err != nil {
+		return api.Object{}, apiError(err)
+	}
+	return api.Object{CID: added.Ref.String(), Name: name, SizeBytes: uint64(added.Size)}, nil //nolint:gosec // not negative
+}
+
+// StoreAddPath implements api.Storage.
+func (n *Node) StoreAddPath(ctx context.Context, path string) (api.Object, error) {
+	added, err := n.storage.AddPath(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return api.Object{}, api.Errorf(api.CodeNotFound, "%v", err)
+	}
+	if err != nil {
+		return api.Object{}, apiError(err)
+	}
+	return api.Object{CID: added.Ref.String(), Name: filepath.Base(path), SizeBytes: uint64(added.Size)}, nil //nolint:gosec // not negative
+}
+
+// StoreGet implements api.Storage.
+func (n *Node) StoreGet(ctx context.Context, cid string) (io.ReadCloser, error) {
+	ref, err := store.ParseRef(cid)
+	if err != nil {
+		return nil, api.Errorf(api.CodeBadRequest, "%v", err)
+	}
+	path, err := n.storage.Fetch(ctx, ref, nil)
+	if err != nil {
+		return nil, apiError(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("node: %w", err)
+	}
+	return f, nil
+}
