@@ -95,8 +95,7 @@ func CodeOf(err error) Code {
 // asError returns the *Error that err wraps, or makes one. The text of what
 // wraps an *Error is kept.
 func asError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		if text := err.Error(); text != e.Error() {
 			return &Error{Code: e.Code, Message: text}
 		}

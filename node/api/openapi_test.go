@@ -198,8 +198,7 @@ func (d *documenter) structSchema(t reflect.Type) object {
 	s := object{"type": "object", "description": d.comment(t.Name()), "properties": properties, "additionalProperties": false}
 	d.schemas[t.Name()] = s
 	var required []any
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		property := d.schema(f.Type)
 		about := d.comment(t.Name() + "." + f.Name)
