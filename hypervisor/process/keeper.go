@@ -184,8 +184,17 @@ func (k *keeper) copyTo(name string) (*os.File, error) {
 	return w, nil
 }
 
-// limit sets the child's resource limits.
+// limit sets the child's resource limits. Those of another user's process may
+// be set by whoever has CAP_SYS_RESOURCE, which root in a container may lack,
+// or the same real user and group: this thread's, for the moment.
 func (k *keeper) limit() error {
+	if c := k.job.Credential; c != nil && len(k.job.Limits) > 0 {
+		restore, err := pose(*c)
+		if err != nil {
+			return err
+		}
+		defer restore()
+	}
 	for _, l := range k.job.Limits {
 		value := unix.Rlimit{Cur: l.Value, Max: l.Value}
 		if err := unix.Prlimit(k.cmd.Process.Pid, l.Resource, &value, nil); err != nil {
@@ -193,6 +202,26 @@ func (k *keeper) limit() error {
 		}
 	}
 	return nil
+}
+
+// pose makes c the real user and group of the calling thread alone, which must
+// be locked. The effective ones stay.
+func pose(c Credential) (restore func(), err error) {
+	const keep = ^uintptr(0)
+	user, group := unix.Getuid(), unix.Getgid()
+	restore = func() {
+		_, _, _ = unix.RawSyscall(unix.SYS_SETRESUID, uintptr(user), keep, keep)
+		_, _, _ = unix.RawSyscall(unix.SYS_SETRESGID, uintptr(group), keep, keep)
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(c.GID), keep, keep)
+	if errno == 0 {
+		_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, uintptr(c.UID), keep, keep)
+	}
+	if errno != 0 {
+		restore()
+		return nil, fmt.Errorf("take user %d: %w", c.UID, errno)
+	}
+	return restore, nil
 }
 
 func (k *keeper) record() error {

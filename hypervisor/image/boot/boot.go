@@ -39,14 +39,15 @@ const version = 1
 // A Config is one session's part of a guest.
 type Config struct {
 	Version  int          `json:"version"`
-	Hostname string       `json:"hostname"`      // 1 to 63 of [0-9a-z-]
-	Address  netip.Prefix `json:"address"`       // of eth0
-	Gateway  netip.Addr   `json:"gateway"`       // invalid: no default route
-	MTU      int          `json:"mtu"`           // 0: the device's own
-	DNS      []netip.Addr `json:"dns,omitempty"` // for resolv.conf
-	Port     uint16       `json:"port"`          // of the SSH server
-	HostKey  string       `json:"host_key"`      // OpenSSH private key, PEM
-	Keys     []string     `json:"keys"`          // authorized_keys lines
+	Hostname string       `json:"hostname"` // 1 to 63 of [0-9a-z-]
+	Address  netip.Prefix `json:"address"`  // of eth0; zero: no network
+	Gateway  netip.Addr   `json:"gateway"`  // zero: no default route
+	MTU      int          `json:"mtu"`      // 0: the device's own
+	DNS      []netip.Addr `json:"dns"`      // for resolv.conf
+	Port     uint16       `json:"port"`     // of the SSH server
+	HostKey  string       `json:"host_key"` // OpenSSH private key, PEM; "": no SSH server
+	Keys     []string     `json:"keys"`     // authorized_keys lines
+	Disk     bool         `json:"disk"`     // format /dev/vda, if it is empty, and mount it at /data
 }
 
 var hostnameRE = regexp.MustCompile(`^[0-9a-z][0-9a-z-]{0,62}$`)
@@ -57,20 +58,18 @@ func (c Config) validate() error {
 		return fmt.Errorf("boot: version is %d, not %d: %w", c.Version, version, ErrBadConfig)
 	case !hostnameRE.MatchString(c.Hostname):
 		return fmt.Errorf("boot: hostname %q: %w", c.Hostname, ErrBadConfig)
-	case !c.Address.IsValid() || !c.Address.Addr().Is4():
-		return fmt.Errorf("boot: address %v is not an IPv4 prefix: %w", c.Address, ErrBadConfig)
+	case c.Address.IsValid() && !c.Address.Addr().Is4():
+		return fmt.Errorf("boot: address %v is not IPv4: %w", c.Address, ErrBadConfig)
 	case c.Gateway.IsValid() && !c.Gateway.Is4():
 		return fmt.Errorf("boot: gateway %v is not IPv4: %w", c.Gateway, ErrBadConfig)
 	case c.MTU != 0 && (c.MTU < minMTU || c.MTU > maxMTU):
 		return fmt.Errorf("boot: MTU %d is not in %d..%d: %w", c.MTU, minMTU, maxMTU, ErrBadConfig)
 	case len(c.DNS) > maxDNS:
 		return fmt.Errorf("boot: %d name servers, at most %d: %w", len(c.DNS), maxDNS, ErrBadConfig)
-	case c.Port == 0:
-		return fmt.Errorf("boot: no SSH port: %w", ErrBadConfig)
-	case c.HostKey == "":
-		return fmt.Errorf("boot: no host key: %w", ErrBadConfig)
-	case len(c.Keys) == 0 || len(c.Keys) > maxKeys:
-		return fmt.Errorf("boot: %d authorized keys, not 1 to %d: %w", len(c.Keys), maxKeys, ErrBadConfig)
+	case len(c.Keys) > maxKeys:
+		return fmt.Errorf("boot: %d authorized keys, at most %d: %w", len(c.Keys), maxKeys, ErrBadConfig)
+	case c.HostKey != "" && (c.Port == 0 || !c.Address.IsValid()):
+		return fmt.Errorf("boot: a host key, but no address and port to show it at: %w", ErrBadConfig)
 	}
 	return nil
 }

@@ -1,9 +1,9 @@
 package boot
 
 const (
-	// maxConfigBytes bounds session.json: 64 keys of 1 KiB and a host key
-	// fit several times.
-	maxConfigBytes = 256 << 10
+	// maxConfigBytes bounds session.json: 64 keys of 8 KiB and a host key of
+	// 16 KiB fit.
+	maxConfigBytes = 1 << 20
 	// maxKeys bounds authorized keys: one user with a key on each machine.
 	maxKeys = 64
 	// maxDNS is what resolv.conf holds (MAXNS in resolv.h).

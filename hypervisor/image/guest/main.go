@@ -53,7 +53,28 @@ func run() error {
 	if err := configure(cfg); err != nil {
 		return err
 	}
-	server, err := newServer(cfg, newChildren())
+	c := newChildren()
+	if cfg.Disk {
+		if err := mountDisk(c); err != nil {
+			return err
+		}
+	}
+	if cfg.HostKey != "" {
+		if err := serveSSH(cfg, c); err != nil {
+			return err
+		}
+	}
+	select {
+	case s := <-stop:
+		logf("power off: %v", s)
+	case <-powerButton():
+		logf("power off: button")
+	}
+	return nil
+}
+
+func serveSSH(cfg boot.Config, c *children) error {
+	server, err := newServer(cfg, c)
 	if err != nil {
 		return err
 	}
@@ -61,12 +82,6 @@ func run() error {
 		return err
 	}
 	logf("ssh at %v port %d", cfg.Address.Addr(), cfg.Port)
-	select {
-	case s := <-stop:
-		logf("power off: %v", s)
-	case <-powerButton():
-		logf("power off: button")
-	}
 	return nil
 }
 

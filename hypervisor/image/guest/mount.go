@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,4 +73,32 @@ func loadModule(name string) error {
 		return nil
 	}
 	return err
+}
+
+// mountDisk mounts the session's private disk at /data. One that holds no file
+// system yet gets one.
+func mountDisk(c *children) error {
+	const disk, dir = "/dev/vda", "/data"
+	if err := awaitPath(disk); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	mount := func() error { return unix.Mount(disk, dir, "ext4", unix.MS_NOSUID|unix.MS_NODEV, "") }
+	err := mount()
+	if errors.Is(err, unix.EINVAL) {
+		_, done, startErr := c.start("/bin/busybox", []string{"mke2fs", "-m", "0", disk}, &syscall.ProcAttr{Dir: "/"})
+		if startErr != nil {
+			return startErr
+		}
+		if status := <-done; status != 0 {
+			return fmt.Errorf("format %s: status %#x", disk, int(status))
+		}
+		err = mount()
+	}
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	return nil
 }

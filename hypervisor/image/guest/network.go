@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -22,9 +21,13 @@ func configure(cfg boot.Config) error {
 	if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
+	hosts := "127.0.0.1 localhost\n"
+	if cfg.Address.IsValid() {
+		hosts += fmt.Sprintf("%s %s\n", cfg.Address.Addr(), cfg.Hostname)
+	}
 	files := map[string]string{
 		"/etc/hostname":    cfg.Hostname + "\n",
-		"/etc/hosts":       fmt.Sprintf("127.0.0.1 localhost\n%s %s\n", cfg.Address.Addr(), cfg.Hostname),
+		"/etc/hosts":       hosts,
 		"/etc/resolv.conf": resolvConf(cfg.DNS),
 	}
 	for name, text := range files {
@@ -32,11 +35,6 @@ func configure(cfg boot.Config) error {
 			return fmt.Errorf("configure: %w", err)
 		}
 	}
-	if err := awaitDevice(); err != nil {
-		return err
-	}
-	// The host lets no IPv6 through; without it no time goes into asking.
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("1"), 0o644)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("configure network: %w", err)
@@ -45,6 +43,14 @@ func configure(cfg boot.Config) error {
 	if err := setAddress(fd, "lo", netip.MustParsePrefix("127.0.0.1/8"), 0); err != nil {
 		return err
 	}
+	if !cfg.Address.IsValid() {
+		return nil
+	}
+	if err := awaitPath("/sys/class/net/" + device); err != nil {
+		return err
+	}
+	// The host lets no IPv6 through; without it no time goes into asking.
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("1"), 0o644)
 	if err := setAddress(fd, device, cfg.Address, cfg.MTU); err != nil {
 		return err
 	}
@@ -62,16 +68,16 @@ func resolvConf(servers []netip.Addr) string {
 	return b.String()
 }
 
-// awaitDevice waits until the driver has found the network device.
-func awaitDevice() error {
+// awaitPath waits until a driver has found a device.
+func awaitPath(path string) error {
 	const step, steps = 5 * time.Millisecond, 1000
 	for range steps {
-		if _, err := os.Stat("/sys/class/net/" + device); err == nil {
+		if _, err := os.Stat(path); err == nil {
 			return nil
 		}
 		time.Sleep(step)
 	}
-	return errors.New("configure network: no device " + device + " appeared")
+	return fmt.Errorf("no %s appeared", path)
 }
 
 // setAddress gives an interface its address and MTU and brings it up.

@@ -1,0 +1,513 @@
+package qemu
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+
+	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/cgroup"
+	"github.com/xenoserver/xeno/hypervisor/hypervisortest"
+	"github.com/xenoserver/xeno/hypervisor/image"
+	"github.com/xenoserver/xeno/hypervisor/network"
+	"github.com/xenoserver/xeno/hypervisor/process"
+	"github.com/xenoserver/xeno/internal/testenv"
+)
+
+func TestMain(m *testing.M) {
+	process.MaybeRun()
+	os.Exit(m.Run())
+}
+
+// A world is what the guests of one test need.
+type world struct {
+	image  string
+	owner  string
+	groups *cgroup.Tree
+}
+
+// newWorld builds an image and skips where guests cannot run.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	testenv.Require(t, "root", network.Available())
+	w := &world{image: t.TempDir(), owner: fmt.Sprintf("test-%d-%d", os.Getpid(), time.Now().UnixNano()%1e9)}
+	_, err := image.Build(t.Context(), image.Options{Out: w.image})
+	testenv.Require(t, "qemu", err)
+	w.groups, err = cgroup.Open(cgroup.Config{Parent: w.owner})
+	testenv.Require(t, "root", err)
+	t.Cleanup(func() {
+		if err := w.groups.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	testenv.Require(t, "qemu", w.driver(t, t.TempDir()).Available(t.Context()))
+	return w
+}
+
+func (w *world) driver(t *testing.T, dir string) *Driver {
+	t.Helper()
+	nets, err := network.New(network.Config{Owner: w.owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := New(Config{Dir: dir, Network: nets, Cgroups: w.groups, Accel: accelTCG})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func newKey(t *testing.T) (ssh.Signer, []byte) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(key, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer, pem.EncodeToMemory(block)
+}
+
+// A guest is a started guest with the keys of its two ends.
+type guest struct {
+	hypervisor.Instance
+	host, client ssh.Signer
+}
+
+func (w *world) spec(t *testing.T, id string) (hypervisor.Spec, guest) {
+	t.Helper()
+	host, pemKey := newKey(t)
+	client, _ := newKey(t)
+	return hypervisor.Spec{
+		ID: id, Kind: hypervisor.KindLinux, CPUs: 1, MemoryBytes: 128 << 20,
+		Kernel: filepath.Join(w.image, image.KernelName), Initrd: filepath.Join(w.image, image.InitrdName),
+		HostKey: pemKey, SSHKeys: []string{string(ssh.MarshalAuthorizedKey(client.PublicKey()))[:80]},
+		NetworkRate: 10 << 20,
+	}, guest{host: host, client: client}
+}
+
+// boot starts a guest and waits until it answers.
+func (w *world) boot(t *testing.T, d *Driver, id string, edit func(*hypervisor.Spec)) guest {
+	t.Helper()
+	spec, g := w.spec(t, id)
+	if edit != nil {
+		edit(&spec)
+	}
+	in, err := d.Start(t.Context(), spec)
+	testenv.Require(t, "qemu", err)
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), id); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+			t.Error(err)
+		}
+	})
+	g.Instance = in
+	g.await(t, d)
+	return g
+}
+
+const bootTimeout = 2 * time.Minute
+
+func (g guest) await(t *testing.T, d *Driver) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bootTimeout)
+	defer cancel()
+	for {
+		try, stop := context.WithTimeout(ctx, time.Second)
+		_, err := network.Probe(try, netip.AddrPortFrom(g.Guest, sshPort))
+		stop()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			console, said, _ := d.Logs(context.Background(), g.ID, 4<<10)
+			t.Fatalf("%s does not answer: %v\nconsole: %s\nqemu: %s", g.ID, err, console, said)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (g guest) dial(client, host ssh.Signer) (*ssh.Client, error) {
+	return ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, sshPort).String(), &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(client)},
+		HostKeyCallback: ssh.FixedHostKey(host.PublicKey()), Timeout: 30 * time.Second,
+	})
+}
+
+func (g guest) client1(t *testing.T) *ssh.Client {
+	t.Helper()
+	c, err := g.dial(g.client, g.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// run runs a command in the guest.
+func run(t *testing.T, c *ssh.Client, command string) (string, error) {
+	t.Helper()
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	out, err := s.CombinedOutput(command)
+	return string(out), err
+}
+
+func TestConform(t *testing.T) {
+	w := newWorld(t)
+	hypervisortest.Conform(t,
+		func(dir string) hypervisor.Driver { return w.driver(t, dir) },
+		func(id string) hypervisor.Spec { s, _ := w.spec(t, id); return s })
+	nets, err := network.New(network.Config{Owner: w.owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taps, err := nets.List(); err != nil || len(taps) != 0 {
+		t.Errorf("taps left: %v, %v", taps, err)
+	}
+	if names, err := w.groups.List(); err != nil || len(names) != 0 {
+		t.Errorf("control groups left: %v, %v", names, err)
+	}
+}
+
+func TestGuest(t *testing.T) {
+	w := newWorld(t)
+	d := w.driver(t, t.TempDir())
+	began := time.Now()
+	g := w.boot(t, d, "guest", func(s *hypervisor.Spec) { s.DiskBytes = 64 << 20; s.CPUs = 2 })
+	t.Logf("from Start to the SSH banner: %v", time.Since(began).Round(time.Millisecond))
+	c := g.client1(t)
+	t.Run("exec", func(t *testing.T) { testExec(t, c, d, g) })
+	t.Run("keys", func(t *testing.T) { testKeys(t, g) })
+	t.Run("terminal", func(t *testing.T) { testTerminal(t, c) })
+	t.Run("forward", func(t *testing.T) { testForward(t, c) })
+	t.Run("confined", func(t *testing.T) { testConfined(t, c, g) })
+	t.Run("powerdown", func(t *testing.T) {
+		if err := d.Stop(t.Context(), g.ID, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		console, _, err := d.Logs(t.Context(), g.ID, 1<<20)
+		if err != nil || !strings.Contains(string(console), "power off: button") {
+			t.Errorf("console %q, %v", console, err)
+		}
+	})
+}
+
+func testExec(t *testing.T, c *ssh.Client, d *Driver, g guest) {
+	out, err := run(t, c, "uname -a")
+	if err != nil || !strings.HasPrefix(out, "Linux xeno-guest 6.") {
+		t.Errorf("uname: %q, %v", out, err)
+	}
+	var exit *ssh.ExitError
+	if _, err := run(t, c, "exit 7"); !errors.As(err, &exit) || exit.ExitStatus() != 7 {
+		t.Errorf("exit 7: %v", err)
+	}
+	if _, err := run(t, c, "kill -TERM $$"); !errors.As(err, &exit) || exit.Signal() != "TERM" {
+		t.Errorf("killed: %v", err)
+	}
+	if out, err := run(t, c, "nproc; ls /xeno /lib/modules/boot | wc -l; df -k /data | tail -1"); err != nil || !strings.HasPrefix(out, "2\n") || !strings.Contains(out, "/dev/vda") {
+		t.Errorf("machine: %q, %v", out, err)
+	}
+	if out, err := run(t, c, "cat /proc/cmdline; ls -a /xeno 2>&1"); err != nil && strings.Contains(out, "PRIVATE") {
+		t.Errorf("secrets: %q, %v", out, err)
+	}
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Setenv("GREETING", "hello"); err != nil {
+		t.Error(err)
+	}
+	s.Stdin = strings.NewReader("world\n")
+	if out, err := s.Output(`read x; echo "$GREETING $x"; echo no >&2`); err != nil || string(out) != "hello world\n" {
+		t.Errorf("env and stdin: %q, %v", out, err)
+	}
+	big, err := run(t, c, "dd if=/dev/zero bs=1024 count=3000 2>/dev/null")
+	if err != nil || len(big) != 3000<<10 {
+		t.Errorf("3 MB of output: got %d, %v", len(big), err)
+	}
+	u, err := d.Usage(t.Context(), g.ID)
+	if err != nil || u.TxBytes < 3000<<10 || u.TxBytes > 4000<<10 || u.RxBytes == 0 || u.CPU == 0 {
+		t.Errorf("usage %+v, %v", u, err)
+	}
+	t.Logf("usage %+v", u)
+	// Orphans are collected.
+	if out, err := run(t, c, "(sleep 0.1 &) ; sleep 0.3; ps | grep -c '[Z]ombie\\|[ ]Z[ ]'"); strings.TrimSpace(out) != "0" {
+		t.Errorf("zombies: %q, %v", out, err)
+	}
+}
+
+func testKeys(t *testing.T, g guest) {
+	stranger, _ := newKey(t)
+	if _, err := g.dial(stranger, g.host); err == nil {
+		t.Error("a stranger's key was let in")
+	}
+	if _, err := g.dial(g.client, stranger); err == nil {
+		t.Error("the host key was not pinned")
+	}
+	_, err := ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, sshPort).String(), &ssh.ClientConfig{
+		User: "root", Auth: []ssh.AuthMethod{ssh.Password(""), ssh.Password("root")},
+		HostKeyCallback: ssh.FixedHostKey(g.host.PublicKey()), Timeout: 30 * time.Second,
+	})
+	if err == nil {
+		t.Error("a password was let in")
+	}
+}
+
+func testTerminal(t *testing.T, c *ssh.Client) {
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.RequestPty("xterm", 40, 100, ssh.TerminalModes{}); err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var text strings.Builder
+	s.Stdout = writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(p)
+	})
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	await := func(want string) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			mu.Lock()
+			got := text.String()
+			mu.Unlock()
+			if strings.Contains(got, want) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("no %q in %q", want, got)
+			}
+		}
+	}
+	fmt.Fprint(in, "tty; echo $TERM; stty size\n")
+	await("/dev/pts/")
+	await("xterm")
+	await("40 100")
+	if err := s.WindowChange(50, 120); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(in, "stty size\n")
+	await("50 120")
+	fmt.Fprint(in, "sleep 1000\n")
+	fmt.Fprint(in, "\x03") // the terminal's interrupt
+	fmt.Fprint(in, "exit 3\n")
+	var exit *ssh.ExitError
+	if err := s.Wait(); !errors.As(err, &exit) || exit.ExitStatus() != 3 {
+		t.Errorf("shell: %v", err)
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func testForward(t *testing.T, c *ssh.Client) {
+	s, err := c.NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Start("echo served | nc -l -p 8080"); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := c.Dial("tcp", "localhost:8080")
+		if err != nil && time.Now().Before(deadline) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 100)
+		n, _ := conn.Read(buf)
+		conn.Close()
+		if string(buf[:n]) != "served\n" {
+			t.Errorf("got %q", buf[:n])
+		}
+		break
+	}
+	if conn, err := c.Dial("tcp", "10.0.0.1:80"); err == nil {
+		conn.Close()
+		t.Error("forwarded to another machine")
+	}
+}
+
+// testConfined tries to reach the host from within the guest.
+func testConfined(t *testing.T, c *ssh.Client, g guest) {
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+			t.Error("the guest reached a service of the host")
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	gateway := g.Guest.Prev()
+	command := fmt.Sprintf("ip route | grep -q 'default via %v' && ! nc -w 1 %v %s </dev/null && ! ping -c 1 -W 1 %v", gateway, gateway, port, gateway)
+	if out, err := run(t, c, command); err != nil {
+		t.Errorf("%q: %v", out, err)
+	}
+	spoof := fmt.Sprintf("ip addr add 10.213.77.77/32 dev eth0 && ! ping -I 10.213.77.77 -c 1 -W 1 %v", gateway)
+	if out, err := run(t, c, spoof); err != nil {
+		t.Errorf("%q: %v", out, err)
+	}
+}
+
+// TestDaemonKilled starts guests from a process that dies at once.
+func TestReadopt(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	g := w.boot(t, w.driver(t, dir), "adopt", nil)
+	c := g.client1(t)
+	d := w.driver(t, dir)
+	if removed, err := d.Sweep(t.Context()); err != nil || len(removed) != 0 {
+		t.Errorf("sweep: %v, %v", removed, err)
+	}
+	list, err := d.List(t.Context())
+	if err != nil || len(list) != 1 || list[0] != g.Instance {
+		t.Fatalf("list %+v, %v; started %+v", list, err, g.Instance)
+	}
+	if out, err := run(t, c, "echo alive"); err != nil || out != "alive\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if err := unix.Kill(g.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for list[0].State != hypervisor.StateExited && time.Now().Before(deadline) {
+		if list, err = d.List(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list[0].State != hypervisor.StateExited || !strings.Contains(list[0].Err, "signal 9") {
+		t.Errorf("after kill: %+v", list[0])
+	}
+	if u, err := d.Usage(t.Context(), "adopt"); err != nil || u.TxBytes == 0 || u.Run == 0 {
+		t.Errorf("usage of the dead: %+v, %v", u, err)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	d := w.driver(t, dir)
+	nets, err := network.New(network.Config{Owner: w.owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A start that was cut short, and a tap whose directory is gone.
+	for _, id := range []string{"half", "orphan"} {
+		_, f, err := nets.Create(t.Context(), network.Options{ID: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "half"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.groups.Create("half", cgroup.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := d.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	removed, err := d.Sweep(t.Context())
+	if err != nil || len(removed) != 2 {
+		t.Errorf("sweep: %v, %v", removed, err)
+	}
+	if taps, err := nets.List(); err != nil || len(taps) != 0 {
+		t.Errorf("taps left: %v, %v", taps, err)
+	}
+	if names, err := w.groups.List(); err != nil || len(names) != 0 {
+		t.Errorf("control groups left: %v, %v", names, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "half")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("directory left: %v", err)
+	}
+}
+
+// TestFailedStart breaks starts in several places and looks for what is left.
+func TestFailedStart(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	open, err := os.MkdirTemp("", "qemu") // that another user may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(open)
+	script := filepath.Join(open, "qemu")
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho it does not work >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := w.driver(t, dir)
+	d.config.Binary = script
+	spec, _ := w.spec(t, "fail")
+	_, err = d.Start(t.Context(), spec)
+	if err == nil || !strings.Contains(err.Error(), "it does not work") {
+		t.Errorf("got %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+	nets, err := network.New(network.Config{Owner: w.owner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taps, err := nets.List(); err != nil || len(taps) != 0 {
+		t.Errorf("taps left: %v, %v", taps, err)
+	}
+	if names, err := w.groups.List(); err != nil || len(names) != 0 {
+		t.Errorf("control groups left: %v, %v", names, err)
+	}
+	d.config.Binary = "no-such-qemu"
+	if _, err := d.Start(t.Context(), spec); !errors.Is(err, hypervisor.ErrNotSupported) || !strings.Contains(err.Error(), "apt install") {
+		t.Errorf("without QEMU: %v", err)
+	}
+}
