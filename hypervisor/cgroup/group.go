@@ -210,6 +210,24 @@ func parseStat(data, key string) (uint64, error) {
 	return 0, fmt.Errorf("no %s", key)
 }
 
+// OutOfMemory tells whether the kernel killed a process of the group because
+// of its memory limit.
+func (g *Group) OutOfMemory() (bool, error) {
+	name := "memory.events"
+	if len(g.tree.legacy) > 0 {
+		name = "memory.oom_control"
+	}
+	data, err := readFile(g.file(controllerMemory, name))
+	if err != nil {
+		return false, fmt.Errorf("cgroup: %w", err)
+	}
+	n, err := parseStat(data, "oom_kill")
+	if err != nil {
+		return false, fmt.Errorf("cgroup: %s: %w", name, err)
+	}
+	return n > 0, nil
+}
+
 // Freeze stops all processes of the group, or lets them go on, and returns
 // when the kernel has done so.
 func (g *Group) Freeze(ctx context.Context, frozen bool) error {
