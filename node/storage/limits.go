@@ -37,7 +37,8 @@ const (
 	// lost in a row within a life.
 	renewNames = 12 * time.Hour
 	// tableInterval is how often a holder drops what has expired and saves
-	// what it keeps.
+	// what it keeps, and how often an owner looks whether its names live
+	// where they should: one lookup a name.
 	tableInterval = time.Minute
 	// maxTableFile bounds the saved table: its records and a header each.
 	maxTableFile = 128 << 20

@@ -58,9 +58,10 @@ type names struct {
 
 	mu    sync.Mutex // guards the following
 	table *store.Table
-	dirty bool                     // table changed since it was saved
-	own   map[string]*store.Record // by label, what is renewed
-	tried map[string]uint64        // by label, the newest own version that may have got out
+	dirty bool                           // table changed since it was saved
+	own   map[string]*store.Record       // by label, what is renewed
+	homes map[string]map[dht.PeerID]bool // by label, who has the version in own
+	tried map[string]uint64              // by label, the newest own version that may have got out
 	seen  *seen
 }
 
@@ -68,7 +69,7 @@ type names struct {
 func newNames(ctx context.Context, net overlay, key ed25519.PrivateKey, network, dir string, log *slog.Logger) (*names, error) {
 	n := &names{
 		net: net, key: key, self: net.ID(), network: network, dir: dir, log: log,
-		table: store.NewTable(store.TableLimits{}), own: make(map[string]*store.Record), tried: make(map[string]uint64), seen: newSeen(),
+		table: store.NewTable(store.TableLimits{}), own: make(map[string]*store.Record), homes: make(map[string]map[dht.PeerID]bool), tried: make(map[string]uint64), seen: newSeen(),
 	}
 	if err := os.MkdirAll(n.ownDir(), 0o700); err != nil {
 		return nil, err
@@ -204,6 +205,7 @@ func (n *names) run(ctx context.Context) {
 		case <-renew.C:
 			n.renewAll(ctx)
 		case now := <-tick.C:
+			n.settle(ctx)
 			n.mu.Lock()
 			if n.table.Expire(now) > 0 {
 				n.dirty = true

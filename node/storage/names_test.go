@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -526,4 +527,32 @@ func FuzzDecodeTable(f *testing.F) {
 			t.Errorf("written and read again: %+v, %v, want %+v", again.Stats(), err, tab.Stats())
 		}
 	})
+}
+
+// TestSettle: when participants join that are closer, the owner brings its
+// names to them.
+func TestSettle(t *testing.T) {
+	w, all := newNet(t, 6)
+	everybody := w.order
+	w.order = everybody[:1] // alone
+	if _, err := all[0].publish(t.Context(), "n", inline("v"), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.order = everybody[2:] // others are closest
+	var puts atomic.Int32
+	w.fail = func(_ dht.PeerID, req *wire.StoreRequest) error {
+		if req.GetPut() != nil {
+			puts.Add(1)
+		}
+		return nil
+	}
+	all[0].settle(t.Context())
+	all[0].seen = newSeen()
+	if r, err := all[0].resolve(t.Context(), w.self, "n", 0); err != nil || r.Seq != 1 {
+		t.Errorf("resolve: %+v, %v", r, err)
+	}
+	all[0].settle(t.Context())
+	if got := puts.Load(); got != 4 {
+		t.Errorf("%d puts to 4 new holders", got)
+	}
 }

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -54,16 +56,59 @@ func (n *names) try(r *store.Record) error {
 	return nil
 }
 
-// published remembers an own version, to renew it.
-func (n *names) published(r *store.Record) error {
+// published remembers an own version and where it went, to renew it.
+func (n *names) published(r *store.Record, at []dht.Contact) error {
 	if err := writeFile(n.ownPath(r.Label), r.Bytes); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.own[r.Label] = r
+	n.homes[r.Label] = ids(at)
 	n.seen.put(r)
 	return nil
+}
+
+func ids(contacts []dht.Contact) map[dht.PeerID]bool {
+	m := make(map[dht.PeerID]bool, len(contacts))
+	for _, c := range contacts {
+		m[c.ID] = true
+	}
+	return m
+}
+
+// settle brings the own names to participants that have become closest since
+// they were published: those who joined, and those who stepped in for others.
+func (n *names) settle(ctx context.Context) {
+	n.mu.Lock()
+	all := slices.Collect(maps.Values(n.own))
+	n.mu.Unlock()
+	for _, r := range all {
+		to, err := n.net.Closest(ctx, r.Key(), holders)
+		if err != nil {
+			continue // offline: the next round tries again
+		}
+		n.mu.Lock()
+		home := n.homes[r.Label]
+		n.mu.Unlock()
+		to = slices.DeleteFunc(to, func(c dht.Contact) bool { return home[c.ID] })
+		if len(to) == 0 {
+			continue
+		}
+		if have, _, _ := n.write(ctx, to, r, r.Seq-1); have < len(to) {
+			continue
+		}
+		n.mu.Lock()
+		if n.own[r.Label] == r {
+			home = maps.Clone(home) // others may read the old one
+			if home == nil {
+				home = make(map[dht.PeerID]bool)
+			}
+			maps.Copy(home, ids(to))
+			n.homes[r.Label] = home
+		}
+		n.mu.Unlock()
+	}
 }
 
 func (n *names) retract(label string) error {
@@ -78,6 +123,7 @@ func (n *names) retract(label string) error {
 		return fmt.Errorf("storage: retract %q: %w", label, err)
 	}
 	delete(n.own, label)
+	delete(n.homes, label)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -33,11 +34,13 @@ func (n *names) ask(ctx context.Context, to []dht.Contact, req *wire.StoreReques
 	if err != nil {
 		return nil
 	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	ctx, cancel := context.WithTimeout(ctx, holderTimeout)
 	defer cancel()
 	ch := make(chan answer, len(to))
 	for _, c := range to {
-		go func() { ch <- n.askOne(ctx, c, raw, owner, label) }() // ends with ctx
+		wg.Go(func() { ch <- n.askOne(ctx, c, raw, owner, label) })
 	}
 	var answers []answer
 	var late <-chan time.Time
@@ -253,7 +256,7 @@ func (n *names) tryPublish(ctx context.Context, label string, value Value, base 
 		}
 		have, newer, why := n.write(ctx, v.holders, r, newest)
 		if have >= majority(len(v.holders)) {
-			return r.Seq, n.published(r)
+			return r.Seq, n.published(r, v.holders)
 		}
 		if newer == 0 {
 			return 0, fmt.Errorf("%w: %d of %d took version %d: %w", ErrNoQuorum, have, len(v.holders), r.Seq, errors.Join(why, context.Cause(ctx)))

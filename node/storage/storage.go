@@ -251,5 +251,11 @@ func (c *content) roots() []store.Ref {
 	for _, p := range c.blocks.Pins() {
 		refs = append(refs, p.Ref)
 	}
-	return append(refs, c.images.refs()...)
+	for _, ref := range c.images.refs() {
+		// Without its root, the rest cannot be served either.
+		if ok, err := c.blocks.Has(context.Background(), ref.CID()); err == nil && ok {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
 }

@@ -134,7 +134,8 @@ func (s *Store) Put(ctx context.Context, b block.Block) error {
 }
 
 // PutMany stores blocks durably, all or none of those that were not here.
-// The error wraps ErrFull if there is no room.
+// They are then the most recently used. The error wraps ErrFull if there is
+// no room.
 func (s *Store) PutMany(ctx context.Context, bs []block.Block) error {
 	for _, b := range bs {
 		if err := store.CheckCID(b.Cid()); err != nil {
@@ -144,6 +145,15 @@ func (s *Store) PutMany(ctx context.Context, bs []block.Block) error {
 			return fmt.Errorf("blocks: write %s of %d bytes, limit %d: %w", b.Cid(), len(b.RawData()), maxBlock, ErrTooLarge)
 		}
 	}
+	// Nothing of the batch makes room for the rest of it.
+	keys := make([]string, len(bs))
+	s.mu.Lock()
+	for i, b := range bs {
+		keys[i] = keyOf(b.Cid())
+		s.refLocked(keys[i])
+	}
+	s.mu.Unlock()
+	defer s.release(keys)
 	for {
 		fresh, busy, err := s.claim(ctx, bs)
 		if err != nil {
@@ -188,8 +198,6 @@ func (s *Store) claim(ctx context.Context, bs []block.Block) (fresh []block.Bloc
 			if !slices.ContainsFunc(fresh, func(f block.Block) bool { return keyOf(f.Cid()) == key }) {
 				busy = e.writing
 			}
-		case e.elem != nil:
-			s.cached.MoveToFront(e.elem)
 		}
 	}
 	return fresh, busy, nil
