@@ -62,5 +62,5 @@ func Example() {
 		log.Fatal(err)
 	}
 	fmt.Println(credential.Subject, credential.Roles, account.Available)
-	// Output: Ada [client participant] 5.00
+	// Output: Ada [participant client] 5.00
 }
