@@ -3,7 +3,8 @@
 //
 // # Format
 //
-// One table, records, append-only (triggers refuse UPDATE and DELETE):
+// One table, records, append-only (triggers refuse UPDATE and DELETE), with an
+// index on last_entry over the rows that have entries:
 //
 //	seq         INTEGER PRIMARY KEY, from 1 without gaps
 //	time_ns     INTEGER, Unix nanoseconds, never falling
@@ -59,7 +60,7 @@ CREATE TABLE records (
 	last_entry INTEGER NOT NULL,
 	hash BLOB NOT NULL
 ) STRICT;
-CREATE INDEX records_last_entry ON records (last_entry);
+CREATE INDEX records_with_entries ON records (last_entry) WHERE entries <> x'80';
 CREATE TRIGGER records_no_update BEFORE UPDATE ON records BEGIN SELECT RAISE(ABORT, 'records are append-only'); END;
 CREATE TRIGGER records_no_delete BEFORE DELETE ON records BEGIN SELECT RAISE(ABORT, 'records are append-only'); END;
 `
@@ -230,13 +231,13 @@ func (j *Journal) append(ctx context.Context, records []ledger.Record) error {
 // Entries returns the entries numbered above after, in order, at most limit.
 func (j *Journal) Entries(ctx context.Context, after uint64, limit int) ([]ledger.Entry, error) {
 	rows, err := j.conn.QueryContext(ctx,
-		`SELECT entries FROM records WHERE last_entry > ? ORDER BY last_entry, seq LIMIT ?`, after, limit)
+		`SELECT entries FROM records WHERE last_entry > ? AND entries <> x'80' ORDER BY last_entry`, after)
 	if err != nil {
 		return nil, fmt.Errorf("ledger/sqlite: entries after %d: %w", after, explain(err))
 	}
 	defer rows.Close() //nolint:errcheck // rows.Err says what matters
 	list := make([]ledger.Entry, 0, min(limit, 256))
-	for rows.Next() && len(list) < limit {
+	for len(list) < limit && rows.Next() {
 		var b []byte
 		if err := rows.Scan(&b); err != nil {
 			return nil, fmt.Errorf("ledger/sqlite: entries after %d: %w", after, explain(err))
