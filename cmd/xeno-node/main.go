@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/xenoserver/xeno/cmd/internal/daemon"
-	"github.com/xenoserver/xeno/hypervisor/process"
+	"github.com/xenoserver/xeno/hypervisor/wasi"
 	"github.com/xenoserver/xeno/node"
 	"github.com/xenoserver/xeno/node/api"
 )
@@ -28,7 +28,7 @@ const (
 )
 
 func main() {
-	process.MaybeRun() // does not return in a keeper of an environment
+	wasi.MaybeRun() // does not return in the processes that carry environments
 	os.Exit(runMain())
 }
 

@@ -8,11 +8,11 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/xenoserver/xeno/hypervisor/process"
+	"github.com/xenoserver/xeno/hypervisor/wasi"
 )
 
 func main() {
-	process.MaybeRun() // does not return in a keeper of an environment
+	wasi.MaybeRun() // does not return in the processes that carry environments
 	os.Exit(runMain())
 }
 
