@@ -45,6 +45,8 @@ var (
 	ErrCorrupt = errors.New("ledger/sqlite: journal is damaged; restore it from a backup")
 )
 
+var errClosed = errors.New("journal is closed")
+
 const (
 	applicationID = 0x58454e4f
 	format        = 1
@@ -185,11 +187,11 @@ func (j *Journal) Head() ledger.RecordHash { return j.head }
 // They are durable when it returns nil. After an error nothing is certain, and
 // the Journal accepts no more: close it, and open and replay it again.
 func (j *Journal) Append(ctx context.Context, records []ledger.Record) error {
-	if j.failed != nil {
-		return fmt.Errorf("ledger/sqlite: an earlier write failed: %w", j.failed)
-	}
 	if len(records) == 0 {
 		return nil
+	}
+	if j.failed != nil {
+		return fmt.Errorf("ledger/sqlite: append after an error: %w", j.failed)
 	}
 	if err := j.append(ctx, records); err != nil {
 		j.failed = explain(err)
@@ -230,6 +232,9 @@ func (j *Journal) append(ctx context.Context, records []ledger.Record) error {
 
 // Entries returns the entries numbered above after, in order, at most limit.
 func (j *Journal) Entries(ctx context.Context, after uint64, limit int) ([]ledger.Entry, error) {
+	if j.conn == nil {
+		return nil, fmt.Errorf("ledger/sqlite: entries after %d: %w", after, errClosed)
+	}
 	rows, err := j.conn.QueryContext(ctx,
 		`SELECT entries FROM records WHERE last_entry > ? AND entries <> x'80' ORDER BY last_entry`, after)
 	if err != nil {
@@ -255,9 +260,13 @@ func (j *Journal) Entries(ctx context.Context, after uint64, limit int) ([]ledge
 	return list, rows.Err()
 }
 
-// Close releases the journal. What was appended is safe without it.
+// Close releases the journal. What was appended is safe without it. It is
+// idempotent.
 func (j *Journal) Close() error {
 	var errs []error
+	if j.failed == nil {
+		j.failed = errClosed
+	}
 	if j.insert != nil {
 		errs = append(errs, j.insert.Close())
 	}

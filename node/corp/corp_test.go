@@ -105,17 +105,21 @@ var (
 	serverKey = key(3)
 )
 
+// newWorld starts one whose clock only pass moves.
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0)}
-	w.conf = Config{
-		Key: corpKey, Network: "test", Dir: t.TempDir(), FeePermille: 20,
-		Clock: func() time.Time {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return w.now
-		},
-	}
+	return w.begin(func() time.Time {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.now
+	})
+}
+
+func (w *world) begin(clock func() time.Time) *world {
+	t := w.t
+	t.Helper()
+	w.conf = Config{Key: corpKey, Network: "test", Dir: t.TempDir(), FeePermille: 20, Clock: clock}
 	w.start()
 	t.Cleanup(func() { w.corp.Close() })
 	return w
@@ -176,7 +180,7 @@ func (w *world) join(k ed25519.PrivateKey, name string, roles ...ledger.Role) {
 	if err := e.Open(ledger.KindCredential, &cred, peerOf(corpKey)); err != nil {
 		w.t.Fatal(err)
 	}
-	if cred.Peer != peerOf(k) || cred.Subject != name || cred.CheckTime(w.now, 0) != nil {
+	if cred.Peer != peerOf(k) || cred.Subject != name || cred.CheckTime(w.conf.Clock(), 0) != nil {
 		w.t.Fatalf("credential %+v", cred)
 	}
 }
