@@ -50,9 +50,9 @@ type Config struct {
 	// Registrar keeps connections to peers that are not admitted for two
 	// minutes instead of ten seconds, for the protocols of HandleOpen.
 	Registrar bool
-	// PrivateConns is how many connections one private, link-local or carrier
-	// (RFC 6598) address may hold, since a LAN or a NAT hides many nodes; 0
-	// means 256. A public address may hold 8, loopback any number.
+	// PrivateConns is how many connections each of the private, link-local and
+	// carrier (RFC 6598) networks may hold, all its addresses together; 0 means
+	// 1024. A public address may hold 8, loopback any number.
 	PrivateConns int
 	// Datastore keeps the provider records; nil means in memory. It is closed
 	// by its owner, after the overlay.
@@ -87,10 +87,10 @@ func (c *Config) validate() error {
 		return errors.New("kad: config: gate without Admit or Credential")
 	}
 	if c.PrivateConns < 0 {
-		return fmt.Errorf("kad: config: %d connections a private address", c.PrivateConns)
+		return fmt.Errorf("kad: config: %d connections a private network", c.PrivateConns)
 	}
 	if c.PrivateConns == 0 {
-		c.PrivateConns = 256
+		c.PrivateConns = 1024
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

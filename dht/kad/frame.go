@@ -27,7 +27,7 @@ type memoryScope interface {
 }
 
 // appendFrame appends the frame of prefix and body to b.
-func appendFrame(b []byte, prefix []byte, body []byte) []byte {
+func appendFrame(b, prefix, body []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(len(prefix)+len(body)))
 	b = append(b, prefix...)
 	return append(b, body...)

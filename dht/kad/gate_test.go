@@ -161,6 +161,7 @@ func attack(t *testing.T, stranger *kad.Overlay, hosts []*kad.Overlay, lax, regi
 		_, err = stranger.Request(ctx, h.Contact(), echoProtocol, []byte("x"), 100)
 		refused("request", err)
 		intrude(t, stranger, h, mh)
+		probe(t, stranger, h)
 	}
 	if got, err := stranger.Request(ctx, hosts[registrar].Contact(), openProtocol, []byte("invitation"), 100); sameNetwork && (err != nil || string(got) != "invitation") {
 		t.Errorf("registration: %q, %v", got, err)
@@ -201,9 +202,20 @@ func checkBrief(t *testing.T, stranger, h *kad.Overlay, grace time.Duration) {
 	}
 }
 
-// intrude opens every protocol the host serves, and stores a provider record,
-// without asking the stranger's own gate.
+// intrude stores a provider record without asking the stranger's own gate.
 func intrude(t *testing.T, stranger, h *kad.Overlay, mh multihash.Multihash) {
+	t.Helper()
+	messenger, err := pb.NewProtocolMessenger(rawSender{stranger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = messenger.PutProviderAddrs(t.Context(), kad.ToPeer(h.ID()), mh, peer.AddrInfo{
+		ID: kad.ToPeer(stranger.ID()), Addrs: stranger.Base().Addrs(),
+	})
+}
+
+// probe opens every protocol the host serves.
+func probe(t *testing.T, stranger, h *kad.Overlay) {
 	t.Helper()
 	open := []string{kad.HelloProtocol, openProtocol, "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0"}
 	for _, protocol := range h.Base().Mux().Protocols() {
@@ -224,14 +236,6 @@ func intrude(t *testing.T, stranger, h *kad.Overlay, mh multihash.Multihash) {
 		}
 		_ = s.Reset()
 	}
-	sender := rawSender{stranger}
-	messenger, err := pb.NewProtocolMessenger(sender)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = messenger.PutProviderAddrs(t.Context(), kad.ToPeer(h.ID()), mh, peer.AddrInfo{
-		ID: kad.ToPeer(stranger.ID()), Addrs: stranger.Base().Addrs(),
-	})
 }
 
 // checkOutside checks that the stranger is nowhere but with the lax member.

@@ -105,7 +105,9 @@ func (o *Overlay) greet(ctx context.Context, id dht.PeerID, conn network.Conn) {
 	if err := o.exchange(ctx, id, conn); err != nil {
 		o.log.DebugContext(ctx, "hello failed", logPeer(id), logErr(err))
 		o.gate.abandon(id, fmt.Errorf("%w: hello: %w", ErrNotAdmitted, err))
-		o.kick()
+		if !o.gate.admitted(id, time.Now()) {
+			_ = conn.Close() // the next dial may fare better
+		}
 	}
 }
 
@@ -141,7 +143,7 @@ func (o *Overlay) exchange(ctx context.Context, id dht.PeerID, conn network.Conn
 		return reset(s, err)
 	}
 	if _, err := s.Write(appendFrame(nil, nil, last)); err != nil {
-		return nil //nolint:nilerr // the verdicts stand, whether the peer hears ours or not
+		return nil // the verdicts stand, whether the peer hears ours or not
 	}
 	_ = s.Close()
 	return nil

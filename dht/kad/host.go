@@ -161,9 +161,8 @@ func newResourceManager(cfg *Config) (network.ResourceManager, error) {
 		rcmgr.WithNetworkPrefixLimit(v4, v6))
 }
 
-// prefixLimits are the limits for the networks whose addresses many nodes
-// may share. The library counts a whole prefix, so each gets n times the
-// hosts of a small site.
+// prefixLimits are the limits for the networks where one address, or a few,
+// stand for many nodes. The library counts all of a prefix together.
 func prefixLimits(n int) (v4, v6 []rcmgr.NetworkPrefixLimit) {
 	add := func(to *[]rcmgr.NetworkPrefixLimit, prefix string, n int) {
 		*to = append(*to, rcmgr.NetworkPrefixLimit{Network: netip.MustParsePrefix(prefix), ConnCount: n})

@@ -122,13 +122,15 @@ func (o *Overlay) reach(ctx context.Context, to dht.Contact) error {
 		return fmt.Errorf("%w: it is this node itself", ErrUnreachable)
 	}
 	o.addAddrs(info)
-	if err := o.dial(ctx, info.ID); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+	for range 2 { // the first dial may return a connection that is just dying
+		if err := o.dial(ctx, info.ID); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnreachable, ctxError(ctx, err))
 		}
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		if err = o.gate.wait(ctx, to.ID); !errors.Is(err, ErrUnreachable) {
+			return err
+		}
 	}
-	return o.gate.wait(ctx, to.ID)
+	return err
 }
 
 func (o *Overlay) dial(ctx context.Context, p peer.ID) error {
@@ -254,7 +256,7 @@ func (o *Overlay) regreet(id dht.PeerID) {
 
 // keeper keeps the routing table warm and the node from being alone.
 func (o *Overlay) keeper() {
-	pause := aloneMin
+	pause := firstPause
 	timer := time.NewTimer(jitter(warmInterval))
 	defer timer.Stop()
 	for {
@@ -269,9 +271,9 @@ func (o *Overlay) keeper() {
 		if o.joined.Load() && len(o.bootstrap) > 0 && !o.gate.welcome() {
 			if err := o.join(o.ctx); err != nil {
 				o.log.Debug("alone, and no bootstrap peer helps", logErr(err))
-				next, pause = pause, min(2*pause, aloneMax)
+				next, pause = pause, min(2*pause, lastPause)
 			} else {
-				pause = aloneMin
+				pause = firstPause
 			}
 		}
 		timer.Reset(jitter(next))

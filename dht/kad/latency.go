@@ -50,7 +50,11 @@ func (l *latency) observed(id dht.PeerID, at dht.Coordinate, rtt time.Duration) 
 	if l.vivaldi.Observe(id, at, rtt) != nil {
 		return
 	}
-	l.measuredLocked(id, rtt)
+	if l.peers[id].hasAt {
+		l.measuredLocked(id, rtt)
+	} else { // the hello's round trip held a verification as well
+		l.peers[id] = measurement{rtt: rtt}
+	}
 	m := l.peers[id]
 	m.at, m.hasAt = at, true
 	l.peers[id] = m

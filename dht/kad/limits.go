@@ -54,14 +54,15 @@ const (
 	// warmInterval is how often the routing table is compared with the
 	// connections: all its peers connected, none that is not admitted.
 	warmInterval = 15 * time.Second
-	// maxWarmDials bounds the dials of one such pass under way at once.
-	maxWarmDials = 4
+	// maxWarmDials bounds the dials of one such pass under way at once: a
+	// third of a large routing table that died at once takes half a minute.
+	maxWarmDials = 16
 	// pingInterval is how often one peer, chosen at random, is pinged, for
 	// its coordinate and round trip time: 20 peers take 1 packet in 5 s.
 	pingInterval = 5 * time.Second
-	// aloneMin and aloneMax bound the pause between two attempts to reach a
+	// firstPause and lastPause bound the pause between two attempts to reach a
 	// bootstrap peer while nobody is connected.
-	aloneMin, aloneMax = time.Second, time.Minute
+	firstPause, lastPause = time.Second, time.Minute
 	// joinWait bounds how long Bootstrap waits for the first peer to enter the
 	// routing table.
 	joinWait = 5 * time.Second

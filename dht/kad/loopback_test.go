@@ -107,6 +107,9 @@ func TestListenNowhere(t *testing.T) {
 	if _, err := public.Request(t.Context(), dht.Contact{ID: hidden.ID()}, echoProtocol, []byte("x"), 10); err != nil {
 		t.Error(err)
 	}
+	if near, err := hidden.Closest(t.Context(), dht.Key{}, 4); err != nil || len(near) != 1 || near[0].ID != public.ID() {
+		t.Errorf("closest by a client: %v, %v", near, err)
+	}
 	near, err := public.Closest(t.Context(), dht.Key{}, 4)
 	if err != nil || len(near) != 1 || near[0].ID != public.ID() {
 		t.Errorf("a client counts as a holder: %v, %v", near, err)
@@ -126,7 +129,7 @@ func TestConfigErrors(t *testing.T) {
 		"transport": {func(c *kad.Config) { c.Listen = []string{"/ip4/127.0.0.1/tcp/1/ws/x"} }, "listen"},
 		"bootstrap": {func(c *kad.Config) { c.Bootstrap = []string{"/ip4/127.0.0.1/tcp/1"} }, "bootstrap"},
 		"bad boot":  {func(c *kad.Config) { c.Bootstrap = []string{"/ip4/x/p2p/" + dht.PeerID{1}.String()} }, "bootstrap"},
-		"private":   {func(c *kad.Config) { c.PrivateConns = -1 }, "private address"},
+		"private":   {func(c *kad.Config) { c.PrivateConns = -1 }, "private network"},
 	} {
 		cfg := loopback(t, 0)
 		tc.change(&cfg)

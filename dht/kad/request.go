@@ -252,8 +252,9 @@ func (o *Overlay) HandleStream(proto string, h func(ctx context.Context, from dh
 		defer served.release(id)
 		stop := context.AfterFunc(o.ctx, func() { _ = s.ResetWithError(network.StreamShutdown) })
 		defer stop()
-		h(o.ctx, id, &Stream{s})
-		_ = s.Close()
+		stream := o.newStream(s)
+		h(o.ctx, id, stream)
+		_ = stream.Close()
 	}))
 }
 
@@ -272,5 +273,5 @@ func (o *Overlay) OpenStream(ctx context.Context, to dht.Contact, proto string) 
 	if err != nil {
 		return nil, fmt.Errorf("open %s to %s: %w", proto, to.ID, err)
 	}
-	return &Stream{s}, nil
+	return o.newStream(s), nil
 }

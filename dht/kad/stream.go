@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -67,18 +68,17 @@ func reset(s network.Stream, err error) error {
 
 // streamError translates what a broken stream says about its other end.
 func streamError(err error) error {
-	var remote *network.StreamError
-	switch {
-	case errors.As(err, &remote) && remote.Remote && remote.ErrorCode == network.StreamGated:
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	case errors.As(err, &remote) && remote.Remote &&
-		(remote.ErrorCode == network.StreamRateLimited || remote.ErrorCode == network.StreamResourceLimitExceeded):
-		return fmt.Errorf("%w: %w", ErrBusy, err)
-	case errors.As(err, &remote) && remote.Remote && remote.ErrorCode == network.StreamProtocolNegotiationFailed:
-		return fmt.Errorf("%w: %w", ErrNoProtocol, err) // it gave up on what followed our proposal
+	if remote, ok := errors.AsType[*network.StreamError](err); ok && remote.Remote {
+		switch remote.ErrorCode {
+		case network.StreamGated:
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		case network.StreamRateLimited, network.StreamResourceLimitExceeded:
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		case network.StreamProtocolNegotiationFailed: // it gave up on what followed our proposal
+			return fmt.Errorf("%w: %w", ErrNoProtocol, err)
+		}
 	}
-	var none msmux.ErrNotSupported[protocol.ID]
-	if errors.As(err, &none) {
+	if _, ok := errors.AsType[msmux.ErrNotSupported[protocol.ID]](err); ok {
 		return fmt.Errorf("%w: %w", ErrNoProtocol, err)
 	}
 	return err
@@ -86,7 +86,30 @@ func streamError(err error) error {
 
 // A Stream is the net.Conn that HandleStream and OpenStream give. Beyond
 // net.Conn it can end one direction (CloseWrite), and be torn down (Reset).
-type Stream struct{ network.Stream }
+// While it is open, the connection manager leaves its connection alone.
+type Stream struct {
+	network.Stream
+	release func() // may be called again
+}
+
+// newStream protects the connection of a stream.
+func (o *Overlay) newStream(s network.Stream) *Stream {
+	p, tag := s.Conn().RemotePeer(), "xeno-stream-"+s.ID()
+	o.base.ConnManager().Protect(p, tag)
+	return &Stream{s, sync.OnceFunc(func() { o.base.ConnManager().Unprotect(p, tag) })}
+}
+
+// Close implements net.Conn.
+func (s *Stream) Close() error {
+	s.release()
+	return s.Stream.Close()
+}
+
+// Reset tears both directions down.
+func (s *Stream) Reset() error {
+	s.release()
+	return s.Stream.Reset()
+}
 
 // LocalAddr implements net.Conn: the connection's own address.
 func (s *Stream) LocalAddr() net.Addr {
