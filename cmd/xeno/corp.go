@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xenoserver/xeno/cmd/xeno/internal/statement"
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
@@ -65,17 +66,9 @@ func newAccounts(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(books, func(w io.Writer) { printBooks(w, books) })
+			return a.print(books, func(w io.Writer) { _ = statement.Write(w, books) })
 		},
 	}
-}
-
-func printBooks(w io.Writer, books api.Books) {
-	fmt.Fprintln(w, "ACCOUNT\tOWNER\tBALANCE")
-	for _, acc := range books.Accounts {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", acc.Name, nameOr(acc.Subject, "-"), acc.Balance)
-	}
-	fmt.Fprintf(w, "sum\t\t%s\n", books.Sum)
 }
 
 func newJournal(a *app) *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/cmd/xeno/internal/access"
+	"github.com/xenoserver/xeno/cmd/xeno/internal/statement"
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/node"
 	"github.com/xenoserver/xeno/node/api"
@@ -304,20 +305,15 @@ func (r *run) statement(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.result.Accounts = books.Accounts
-	var b strings.Builder
 	for _, a := range books.Accounts {
 		r.result.Sum += a.Balance
-		owner := a.Subject
-		if a.Peer.IsZero() {
-			owner = "XenoCorp"
-		}
-		if a.Balance != 0 || a.Peer.IsZero() || a.Peer == r.client.id {
-			fmt.Fprintf(&b, "  %-20s %-10s %20s\n", owner, a.Kind, a.Balance)
-		}
 	}
-	fmt.Fprintf(&b, "  %-20s %-10s %20s", "sum", "", r.result.Sum)
+	var b strings.Builder
+	if err := statement.Write(&b, books); err != nil {
+		return "", err
+	}
 	if r.result.Sum != 0 || books.Sum != 0 {
-		return b.String(), fmt.Errorf("the accounts sum to %s, XenoCorp says %s: not zero\n%s", r.result.Sum, books.Sum, b.String())
+		return "", fmt.Errorf("the accounts sum to %s, XenoCorp says %s: not zero\n%s", r.result.Sum, books.Sum, b.String())
 	}
 	return b.String(), nil
 }
