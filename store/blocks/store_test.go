@@ -17,6 +17,7 @@ import (
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/multiformats/go-multihash"
+	"go.uber.org/goleak"
 
 	"github.com/xenoserver/xeno/store"
 )
@@ -437,3 +438,38 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("after everything was unpinned and collected: %+v", st)
 	}
 }
+
+// TestKnownDirectory holds the fixture of IPIP-550 for this profile.
+func TestKnownDirectory(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir()})
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "hello.txt"), []byte("hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, err := s.AddPath(t.Context(), dir)
+	if want := "bafybeigdcg7pksx2zk5336vrfsktjodlr4rbfz37qr3koc5xboxe5ekv24"; err != nil || a.Ref.String() != want {
+		t.Errorf("CID is %s, %v, want %s", a.Ref, err, want)
+	}
+}
+
+// TestBatchKeepsItself: a batch does not collect its own blocks to make room.
+func TestBatchKeepsItself(t *testing.T) {
+	s := open(t, Config{Dir: t.TempDir(), MaxBlocks: 2})
+	a, b, c := rawBlock([]byte("a")), rawBlock([]byte("b")), rawBlock([]byte("c"))
+	for _, batch := range [][]block.Block{{a}, {a, b}, {b, c}, {c, c, a}} {
+		if err := s.PutMany(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+		for _, blk := range batch {
+			if ok, err := s.Has(t.Context(), blk.Cid()); err != nil || !ok {
+				t.Errorf("%s of the batch is not here: %v", blk.Cid(), err)
+			}
+		}
+	}
+	if err := s.PutMany(t.Context(), []block.Block{a, b, c}); !errors.Is(err, ErrFull) {
+		t.Errorf("batch above the limit: %v, want ErrFull", err)
+	}
+	check(t, s)
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
