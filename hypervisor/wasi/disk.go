@@ -76,7 +76,7 @@ func (d *disk) OpenFile(name string, flag experimentalsys.Oflag, _ fs.FileMode) 
 	if name != "." { // which is a link, in /proc
 		flag |= experimentalsys.O_NOFOLLOW
 	}
-	f, errno := d.host.OpenFile(name, flag, 0o600)
+	f, errno := d.host.OpenFile(name, flag&^experimentalsys.O_APPEND, 0o600)
 	if errno != 0 {
 		if creates {
 			d.used -= entryBytes
@@ -99,7 +99,7 @@ func (d *disk) OpenFile(name string, flag experimentalsys.Oflag, _ fs.FileMode) 
 	d.used -= n.size - uint64(st.Size) // smaller only when just truncated
 	n.size = uint64(st.Size)
 	n.opens++
-	return &file{File: f, disk: d, node: n}, 0
+	return &file{File: f, disk: d, node: n, appends: flag&experimentalsys.O_APPEND != 0}, 0
 }
 
 // release forgets a file that nothing leads to any more.
@@ -234,9 +234,20 @@ func (d *disk) Utimens(name string, atim, mtim int64) experimentalsys.Errno {
 // A file is an open regular file whose growth is counted.
 type file struct {
 	experimentalsys.File
-	disk   *disk
-	node   *node
-	closed bool
+	disk    *disk
+	node    *node
+	appends bool
+	closed  bool
+}
+
+// IsAppend implements experimentalsys.File.
+func (f *file) IsAppend() bool { return f.appends }
+
+// SetAppend implements experimentalsys.File. wazero's own would open the path
+// again, which may be another file by now.
+func (f *file) SetAppend(enable bool) experimentalsys.Errno {
+	f.appends = enable
+	return 0
 }
 
 // room cuts a write at off down to what fits.
@@ -249,9 +260,9 @@ func (f *file) room(buf []byte, off uint64) ([]byte, experimentalsys.Errno) {
 	return buf[:min(uint64(len(buf)), end-min(off, end))], 0
 }
 
-// grown counts what was written up to end.
-func (f *file) grown(end uint64) {
-	if end > f.node.size {
+// grown counts n bytes that were written at off.
+func (f *file) grown(off uint64, n int) {
+	if end := off + uint64(max(n, 0)); n > 0 && end > f.node.size {
 		f.disk.used += end - f.node.size
 		f.node.size = end
 	}
@@ -260,20 +271,21 @@ func (f *file) grown(end uint64) {
 // Write implements experimentalsys.File.
 func (f *file) Write(buf []byte) (int, experimentalsys.Errno) {
 	f.disk.tick()
-	off := f.node.size
-	if !f.IsAppend() {
-		pos, errno := f.Seek(0, 1)
-		if errno != 0 {
-			return 0, errno
-		}
-		off = uint64(pos)
+	whence := 1 // from where the file is
+	if f.appends {
+		whence = 2 // from its end
 	}
-	buf, errno := f.room(buf, off)
+	pos, errno := f.Seek(0, whence)
+	if errno != 0 {
+		return 0, errno
+	}
+	off := uint64(pos)
+	buf, errno = f.room(buf, off)
 	if errno != 0 {
 		return 0, errno
 	}
 	n, errno := f.File.Write(buf)
-	f.grown(off + uint64(max(n, 0)))
+	f.grown(off, n)
 	return n, errno
 }
 
@@ -288,7 +300,7 @@ func (f *file) Pwrite(buf []byte, off int64) (int, experimentalsys.Errno) {
 		return 0, errno
 	}
 	n, errno := f.File.Pwrite(buf, off)
-	f.grown(uint64(off) + uint64(max(n, 0)))
+	f.grown(uint64(off), n)
 	return n, errno
 }
 

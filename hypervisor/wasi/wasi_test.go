@@ -23,6 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	MaybeRun()
+	maybeDaemon()
 	os.Exit(m.Run())
 }
 
