@@ -1,0 +1,111 @@
+package cloudhypervisor
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/xenoserver/xeno/hypervisor"
+)
+
+// recordVersion is the format of instance.json. History: 1, the first.
+const recordVersion = 1
+
+const recordName = "instance.json"
+
+var errRecord = errors.New("damaged record")
+
+// A record is what the driver remembers of an instance beside what process,
+// monitor and kernel know. It is written before the process starts.
+type record struct {
+	Version int              `json:"version"`
+	ID      string           `json:"id"`
+	Group   string           `json:"group"` // control group, as in Instance.Cgroup
+	Tap     string           `json:"tap"`
+	Guest   netip.Addr       `json:"guest"`
+	Booted  bool             `json:"booted"`     // the start came to its end
+	Paused  time.Time        `json:"paused"`     // when; zero: not paused
+	Idle    time.Duration    `json:"idle_ns"`    // paused before that
+	Last    hypervisor.Usage `json:"last"`       // a reading, for when there is no other
+	Saved   time.Time        `json:"last_saved"` // when Last was taken
+	Final   bool             `json:"final"`      // Last is the reading after the end
+}
+
+func decodeRecord(data []byte) (record, error) {
+	var r record
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&r); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return record{}, fmt.Errorf("%w: data after its end", errRecord)
+	}
+	if r.Version != recordVersion {
+		return record{}, fmt.Errorf("%w: version %d, not %d", errRecord, r.Version, recordVersion)
+	}
+	if err := hypervisor.ValidateID(r.ID); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if r.Idle < 0 {
+		return record{}, fmt.Errorf("%w: negative time", errRecord)
+	}
+	return r, nil
+}
+
+// readRecord reads the record in dir. Errors wrap os.ErrNotExist where none is.
+func readRecord(dir string) (record, error) {
+	f, err := os.Open(filepath.Join(dir, recordName))
+	if err != nil {
+		return record{}, fmt.Errorf("cloudhypervisor: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxRecordBytes))
+	if err != nil {
+		return record{}, fmt.Errorf("cloudhypervisor: %w", err)
+	}
+	r, err := decodeRecord(data)
+	if err == nil && r.ID != filepath.Base(dir) {
+		err = fmt.Errorf("%w: of %s", errRecord, r.ID)
+	}
+	if err != nil {
+		return record{}, fmt.Errorf("cloudhypervisor: %s: %w", f.Name(), err)
+	}
+	return r, nil
+}
+
+// write replaces the record in dir, durably.
+func (r record) write(dir string) error {
+	r.Version = recordVersion
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("cloudhypervisor: record: %w", err)
+	}
+	name := filepath.Join(dir, recordName)
+	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("cloudhypervisor: record: %w", err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		return fmt.Errorf("cloudhypervisor: record: %w", err)
+	}
+	return nil
+}
+
+// run is the time not paused between start and now.
+func (r record) run(start, now time.Time) time.Duration {
+	idle := r.Idle
+	if !r.Paused.IsZero() {
+		idle += max(0, now.Sub(r.Paused))
+	}
+	return max(0, now.Sub(start)-idle)
+}
