@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/xenoserver/xeno/dht/kad"
 	"github.com/xenoserver/xeno/dht/kad/kadtest"
 	"github.com/xenoserver/xeno/store"
@@ -422,3 +424,5 @@ func BenchmarkFetch(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -55,14 +55,14 @@ func (s *Store) AddPath(ctx context.Context, p string) (Added, error) {
 		if err != nil {
 			return Added{}, fmt.Errorf("blocks: add: %w", err)
 		}
-		defer root.Close() //nolint:errcheck // was only read
+		defer root.Close()
 		return s.add(ctx, name, func(a *adder) (ipld.Node, error) { return a.dir(root, ".", 0) })
 	case info.Mode().IsRegular():
 		f, err := os.Open(p)
 		if err != nil {
 			return Added{}, fmt.Errorf("blocks: add: %w", err)
 		}
-		defer f.Close() //nolint:errcheck // was only read
+		defer f.Close()
 		return s.Add(ctx, name, f)
 	}
 	return Added{}, fmt.Errorf("blocks: add %s: %w: neither a file nor a directory", p, ErrUnsafe)
@@ -196,7 +196,7 @@ func (a *adder) entry(root *os.Root, name string, kind fs.FileMode, depth int) (
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close() //nolint:errcheck // was only read
+		defer f.Close()
 		if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 			return nil, errors.Join(err, fmt.Errorf("%s: %w: not a regular file", name, ErrUnsafe))
 		}
@@ -235,7 +235,7 @@ func readDir(root *os.Root, name string) ([]fs.DirEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() //nolint:errcheck // was only read
+	defer d.Close()
 	entries, err := d.ReadDir(defaultMaxEntries + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

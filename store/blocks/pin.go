@@ -240,7 +240,7 @@ func syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close() //nolint:errcheck // was only read
+	defer d.Close()
 	return d.Sync()
 }
 

@@ -93,7 +93,7 @@ func (x *extractor) run(ctx context.Context, root store.Ref, dest string) (err e
 	if x.root, err = os.OpenRoot(temp); err != nil {
 		return err
 	}
-	defer x.root.Close() //nolint:errcheck // a directory handle
+	defer x.root.Close()
 	if err := x.node(ctx, first, "out", 0); err != nil {
 		return err
 	}
