@@ -29,7 +29,7 @@ var ErrConfig = errors.New("node: configuration")
 // A Network names one deployment of the platform. It is the same file on every
 // participant; whoever holds it knows whom to trust.
 type Network struct {
-	// Name separates this network from all others; 1 to 40 of [a-z0-9.-].
+	// Name separates this network from all others; 1 to 40 of [a-z0-9-].
 	Name string `toml:"name"`
 	// Currency is the unit of its money, for people.
 	Currency string `toml:"currency"`
@@ -62,7 +62,7 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-var networkName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,39}$`)
+var networkName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
 // ParseNetwork reads a network file, strictly. The error wraps ErrConfig.
 func ParseNetwork(b []byte) (Network, error) {
@@ -85,7 +85,7 @@ func (n *Network) validate() error {
 	}
 	switch {
 	case !networkName.MatchString(n.Name):
-		return fmt.Errorf("%w: name %.60q: 1 to 40 of a-z, 0-9, '.' and '-'", ErrConfig, n.Name)
+		return fmt.Errorf("%w: name %.60q: 1 to 40 of a-z, 0-9 and '-'", ErrConfig, n.Name)
 	case n.XenoCorp.IsZero():
 		return fmt.Errorf("%w: xenocorp is missing: the peer ID of the network's XenoCorp", ErrConfig)
 	case len(n.Currency) > 12:

@@ -65,7 +65,7 @@ Usage:
   xeno-node [flags]
 
 Example:
-  xeno init --home corp --corp --network example.net
+  xeno init --home corp --corp --network example
   xeno-node --home corp
 
 Flags:

@@ -30,7 +30,7 @@ func newInit(a *app) *cobra.Command {
 
 With --corp it founds a network: the daemon becomes its XenoCorp, and its network.toml is
 what every other participant gets by --network. With --server it becomes a XenoServer.`,
-		Example: `  xeno init --home corp --corp --network example.net
+		Example: `  xeno init --home corp --corp --network example
   xeno init --home oslo --network corp/network.toml --server --country NO --city Oslo --cpu-price 0.02
   xeno init --network network.toml`,
 		Args: cobra.NoArgs,
