@@ -50,6 +50,11 @@ var errClosed = errors.New("journal is closed")
 const (
 	applicationID = 0x58454e4f
 	format        = 1
+	// maxLogBytes bounds what a log holds before Append moves it: a start
+	// reads that much again, and a busy hour writes ten times as much.
+	maxLogBytes = 64 << 20
+	// pageBytes is what every transaction writes at least.
+	pageBytes = 4096
 )
 
 const schema = `
@@ -75,6 +80,7 @@ type Journal struct {
 	seq       uint64            // of the newest record
 	lastEntry uint64            // of the newest entry
 	head      ledger.RecordHash // of the chain
+	logBytes  int               // written since the newest checkpoint, about
 	failed    error             // set for good once an Append failed
 }
 
@@ -84,7 +90,7 @@ type Journal struct {
 func Open(ctx context.Context, path string, replay func(ledger.Record) error) (*Journal, error) {
 	dsn := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: url.Values{
 		// In this order: the lock mode must stand before the first access.
-		"_pragma": {"busy_timeout(0)", "locking_mode(exclusive)", "journal_mode(wal)", "synchronous(full)"},
+		"_pragma": {"busy_timeout(0)", "locking_mode(exclusive)", "journal_mode(wal)", "synchronous(full)", "wal_autocheckpoint(0)"},
 		"_txlock": {"exclusive"},
 	}.Encode()}
 	db, err := sql.Open("sqlite", dsn.String())
@@ -207,7 +213,7 @@ func (j *Journal) append(ctx context.Context, records []ledger.Record) error {
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it has nothing to do
 	insert := tx.StmtContext(ctx, j.insert)
-	seq, last, head := j.seq, j.lastEntry, j.head
+	seq, last, head, size := j.seq, j.lastEntry, j.head, pageBytes
 	for i := range records {
 		seq++
 		if records[i].Seq != seq {
@@ -219,6 +225,7 @@ func (j *Journal) append(ctx context.Context, records []ledger.Record) error {
 		}
 		head = raw.Hash(head)
 		last += uint64(len(records[i].Entries))
+		size += len(raw.Body) + len(raw.Entries)
 		if _, err := insert.ExecContext(ctx, raw.Seq, raw.Time, raw.Kind, raw.Body, raw.Entries, last, head[:]); err != nil {
 			return err
 		}
@@ -227,6 +234,27 @@ func (j *Journal) append(ctx context.Context, records []ledger.Record) error {
 		return err
 	}
 	j.seq, j.lastEntry, j.head = seq, last, head
+	j.logBytes += size
+	if j.logBytes > maxLogBytes {
+		return j.Checkpoint(ctx)
+	}
+	return nil
+}
+
+// Checkpoint moves what was appended from SQLite's log into its database, so
+// that the log stays short. Append does so by itself only when the log is
+// long, since it takes two more writes to the disk: call it when nobody waits.
+// It does nothing if nothing was appended since.
+func (j *Journal) Checkpoint(ctx context.Context) error {
+	if j.logBytes == 0 || j.conn == nil {
+		return nil
+	}
+	var busy, pages, moved int
+	row := j.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err := row.Scan(&busy, &pages, &moved); err != nil {
+		return fmt.Errorf("ledger/sqlite: checkpoint: %w", explain(err))
+	}
+	j.logBytes = 0
 	return nil
 }
 

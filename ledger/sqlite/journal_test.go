@@ -440,3 +440,32 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/records, "ns/record")
 }
+
+func TestCheckpoint(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	var n uint64
+	j := open(t, path, nothing)
+	write(t, j, 20)
+	if size(t, path+"-wal") == 0 {
+		t.Error("the log is empty after 20 records")
+	}
+	if err := j.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := size(t, path+"-wal"); got != 0 {
+		t.Errorf("the log has %d bytes after a checkpoint", got)
+	}
+	j.logBytes = maxLogBytes
+	write(t, j, 1)
+	if got := size(t, path+"-wal"); got != 0 {
+		t.Errorf("a long log has %d bytes after the next record", got)
+	}
+	if got := recoverImage(t, read(t, path), nil); got != 21 {
+		t.Errorf("%d records without a log, want 21", got)
+	}
+	j.Close()
+	open(t, path, checker(t, &n))
+	if n != 21 {
+		t.Errorf("%d records, want 21", n)
+	}
+}
