@@ -21,7 +21,7 @@ import (
 // prefix /api/v1) that the driver uses.
 
 type pingResponse struct {
-	Version string `json:"version"` // v53.0
+	Version string `json:"version"` // 53.0.0
 	PID     int64  `json:"pid"`
 }
 
@@ -89,7 +89,7 @@ const (
 	vmPaused  = "Paused"
 )
 
-// Counters are a virtual machine's own, by device and name: _net0's rx_bytes,
+// Counters are a virtual machine's own, by device and name: net0's rx_bytes,
 // disk0's read_ops.
 type Counters map[string]map[string]uint64
 

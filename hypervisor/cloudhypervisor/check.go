@@ -63,9 +63,9 @@ func (w limitWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-var versionForm = regexp.MustCompile(`^(?:cloud-hypervisor )?v([0-9]{1,6})\.`)
+var versionForm = regexp.MustCompile(`^(?:cloud-hypervisor v|v)?([0-9]{1,6})\.`)
 
-// checkVersion accepts "v53.0" and "cloud-hypervisor v53.0-12-gabcdef", if the
+// checkVersion accepts "53.0.0" and "cloud-hypervisor v53.0-12-gabcdef", if the
 // number is high enough. Errors wrap ErrNotSupported.
 func checkVersion(s string) error {
 	m := versionForm.FindStringSubmatch(s)
@@ -207,20 +207,36 @@ func (d *Driver) try(ctx context.Context, spec hypervisor.Spec) (verdict, error)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL, Setsid: true}
-	var out bytes.Buffer
-	w := limitWriter{&out, consoleBytes}
+	w := &console{passed: cancel}
 	cmd.Stdout, cmd.Stderr = w, w
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
 		return verdict{}, fmt.Errorf("cloudhypervisor: check KVM: %w", ctx.Err())
-	case bytes.Contains(out.Bytes(), []byte(boot.CheckPassed)):
+	case w.has(boot.CheckPassed):
 		return verdict{Works: true, Why: fmt.Sprintf("a guest ran under KVM in %v", time.Since(began).Round(time.Millisecond)), At: time.Now()}, nil
 	case inner.Err() != nil:
 		return verdict{Why: fmt.Sprintf("a guest did not start under KVM within %v", checkTimeout), At: time.Now()}, nil
 	}
-	return verdict{Why: fmt.Sprintf("the monitor failed: %v: %s", err, lastLine(out.String())), At: time.Now()}, nil
+	return verdict{Why: fmt.Sprintf("the monitor failed: %v: %s", err, lastLine(w.buf.String())), At: time.Now()}, nil
 }
+
+// A console keeps what a check guest says, and calls passed when it said that
+// it runs. Only one goroutine writes: the command's output and errors are one.
+type console struct {
+	buf    bytes.Buffer
+	passed func()
+}
+
+func (c *console) Write(p []byte) (int, error) {
+	c.buf.Write(p[:min(len(p), max(0, consoleBytes-c.buf.Len()))])
+	if c.has(boot.CheckPassed) {
+		c.passed()
+	}
+	return len(p), nil
+}
+
+func (c *console) has(text string) bool { return bytes.Contains(c.buf.Bytes(), []byte(text)) }
 
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")

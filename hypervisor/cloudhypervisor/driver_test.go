@@ -162,6 +162,8 @@ func TestVersion(t *testing.T) {
 		ok bool
 	}{
 		{"v53.0", true},
+		{"53.0.0", true},
+		{"51.2.0", false},
 		{"v52.0", true},
 		{"cloud-hypervisor v53.0-12-g12ab\n", true},
 		{"cloud-hypervisor v100.1", true},

@@ -14,7 +14,7 @@ func (f *fake) answer(endpoint string, body []byte) (int, []byte) {
 	defer f.mu.Unlock()
 	switch endpoint {
 	case "vmm.ping":
-		return http.StatusOK, encode(map[string]any{"version": "v53.0", "pid": os.Getpid()})
+		return http.StatusOK, encode(map[string]any{"version": "53.0.0", "build_version": "v53.0", "pid": os.Getpid()})
 	case "vm.info":
 		if f.state == "" {
 			return refuse(http.StatusNotFound, "VM is not created")
