@@ -14,9 +14,10 @@ const (
 	MaxMemoryBytes = 64 << 40
 	// MaxDiskBytes is the largest file of ext4.
 	MaxDiskBytes = 16 << 40
-	// MaxArgs and MaxArgBytes bound arguments, and the environment's
-	// variables, each: far below the 2 MiB that Linux takes in all.
-	MaxArgs     = 1024
+	// MaxArgs bounds the number of arguments, and of variables.
+	MaxArgs = 1024
+	// MaxArgBytes bounds the arguments, and the variables, together: far below
+	// the 2 MiB that Linux takes in all.
 	MaxArgBytes = 256 << 10
 	// MaxStdinBytes bounds what travels within a proposal; larger input
 	// belongs in the private directory or the image.
@@ -27,9 +28,9 @@ const (
 	MaxPathBytes = 4096
 	// MaxHostKeyBytes holds an RSA key of 16384 bits in PEM.
 	MaxHostKeyBytes = 16 << 10
-	// MaxSSHKeys and MaxSSHKeyBytes bound authorized_keys: a line of sshd is
-	// at most 8 KiB.
-	MaxSSHKeys     = 64
+	// MaxSSHKeys bounds the lines of authorized_keys.
+	MaxSSHKeys = 64
+	// MaxSSHKeyBytes is the longest line that sshd reads.
 	MaxSSHKeyBytes = 8 << 10
 	// MaxNetworkRate is a terabyte a second, above any interface.
 	MaxNetworkRate = 1 << 40

@@ -42,7 +42,7 @@ func ValidateID(id string) error {
 		return bad("ID has %d bytes, want 1 to %d", len(id), MaxIDBytes)
 	}
 	for _, c := range []byte(id) {
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || c == '-') {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && c != '-' {
 			return bad("ID %q, want only digits, lower case letters and -", id)
 		}
 	}

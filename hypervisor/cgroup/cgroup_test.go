@@ -277,8 +277,8 @@ func TestMeter(t *testing.T) {
 	}
 }
 
-// real opens this machine's own tree.
-func real(t *testing.T) *Tree {
+// machine opens this machine's own tree.
+func machine(t *testing.T) *Tree {
 	t.Helper()
 	tree, err := Open(Config{Parent: fmt.Sprintf("xeno-test-%d", os.Getpid())})
 	testenv.Require(t, "root", err)
@@ -315,7 +315,7 @@ func inside(t *testing.T, g *Group, script string) *exec.Cmd {
 }
 
 func TestRealLimitsAndUsage(t *testing.T) {
-	tree := real(t)
+	tree := machine(t)
 	g, err := tree.Create("burn", Limits{CPUShare: 200, MemoryBytes: 64 << 20, Pids: 20})
 	if err != nil {
 		t.Fatal(err)
@@ -346,7 +346,7 @@ func TestRealLimitsAndUsage(t *testing.T) {
 }
 
 func TestRealKillAndFreeze(t *testing.T) {
-	tree := real(t)
+	tree := machine(t)
 	g, err := tree.Create("kill", Limits{})
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +381,7 @@ func TestRealKillAndFreeze(t *testing.T) {
 
 // TestRealKillEach checks the way of kernels without cgroup.kill.
 func TestRealKillEach(t *testing.T) {
-	tree := real(t)
+	tree := machine(t)
 	g, err := tree.Create("each", Limits{})
 	if err != nil {
 		t.Fatal(err)

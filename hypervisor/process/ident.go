@@ -70,7 +70,8 @@ func parseStat(data []byte) (stat, error) {
 		return stat{}, errors.New("no command name")
 	}
 	fields := strings.Fields(string(data[end+1:]))
-	const stateField, parentField, startField = 3 - 3, 4 - 3, 22 - 3
+	// Counted from the third field of the manual, the state.
+	const stateField, parentField, startField = 0, 1, 19
 	if len(fields) <= startField || len(fields[stateField]) != 1 {
 		return stat{}, errors.New("too few fields")
 	}
@@ -86,7 +87,8 @@ func parseStat(data []byte) (stat, error) {
 }
 
 // openIdent opens a pidfd of exactly this process. Errors wrap ErrExited when
-// it is gone, whoever may have its number now.
+// it is gone, whoever may have its number now. It is not gone as a zombie:
+// other threads may still be on their way out.
 func openIdent(boot string, id ident) (int, error) {
 	now, err := bootID()
 	if err != nil {
@@ -104,7 +106,7 @@ func openIdent(boot string, id ident) (int, error) {
 	}
 	// The descriptor holds one process now; was it ours when it was opened?
 	s, err := readStat(id.PID)
-	if err != nil || s.start != id.Start || s.state == 'Z' || !sameExe(id) {
+	if err != nil || s.start != id.Start || !sameExe(id) {
 		unix.Close(fd)
 		return -1, fmt.Errorf("process: %d: %w", id.PID, ErrExited)
 	}
@@ -219,6 +221,9 @@ func peakBytes(pid int) uint64 {
 // locked tells whether a keeper holds the directory's lock.
 func locked(dir string) (bool, error) {
 	f, err := os.Open(filepath.Join(dir, lockName))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, fmt.Errorf("process: %w: %w", ErrNotFound, err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("process: %w", err)
 	}

@@ -31,20 +31,27 @@ func newCapped(path string, limit int64) *capped {
 // Write implements io.Writer.
 func (c *capped) Write(data []byte) (int, error) {
 	for rest := data; len(rest) > 0; {
-		if c.f == nil && !c.open() {
+		n := c.append(rest)
+		if n == 0 {
 			break
 		}
-		n, err := c.f.Write(rest[:min(int64(len(rest)), c.half-c.size)])
-		c.size += int64(n)
 		rest = rest[n:]
-		if err != nil {
-			break
-		}
-		if c.size >= c.half {
-			c.rotate()
-		}
 	}
 	return len(data), nil
+}
+
+// append writes as much as fits into the file, and returns how much it was: 0
+// when the file cannot be written.
+func (c *capped) append(data []byte) int {
+	if c.f == nil && !c.open() {
+		return 0
+	}
+	n, _ := c.f.Write(data[:min(int64(len(data)), c.half-c.size)])
+	c.size += int64(n)
+	if c.size >= c.half {
+		c.rotate()
+	}
+	return n
 }
 
 func (c *capped) open() bool {

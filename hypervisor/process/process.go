@@ -177,7 +177,8 @@ func (p *Process) PID() int { return p.record.Child.PID }
 // Started is when the child was started.
 func (p *Process) Started() time.Time { return p.record.Started }
 
-// Status tells how the process is.
+// Status tells how the process is. Errors wrap ErrNotFound when its directory
+// was removed.
 func (p *Process) Status() (Status, error) {
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(pollInterval) {
 		s, settled, err := p.status()
@@ -240,7 +241,7 @@ func (p *Process) Wait(ctx context.Context) (Status, error) {
 
 // Signal sends sig to the child alone. Errors wrap ErrExited.
 func (p *Process) Signal(sig syscall.Signal) error {
-	return signalIdent(p.record.Boot, p.record.Child, unix.Signal(sig))
+	return signalIdent(p.record.Boot, p.record.Child, sig)
 }
 
 // Stop asks the child's process group to end with SIGTERM, ends it with
@@ -299,7 +300,7 @@ func Remove(dir string) error {
 	// The last thread of a dying keeper may hold the lock for a moment.
 	for deadline := time.Now().Add(removeTimeout); ; time.Sleep(pollInterval) {
 		alive, err := locked(dir)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		if !alive {

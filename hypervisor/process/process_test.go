@@ -66,7 +66,7 @@ func child(name string, args []string) int {
 		fmt.Println("last")
 	case "burn":
 		var sum uint64
-		for i := uint64(0); i < 300_000_000; i++ {
+		for i := range uint64(300_000_000) {
 			sum += i * i
 		}
 		fmt.Println(sum)

@@ -103,10 +103,10 @@ func (c Config) job() (job, error) {
 		}
 	}
 	if j.Timeout < 0 {
-		return job{}, fmt.Errorf("Timeout %v is negative", j.Timeout)
+		return job{}, fmt.Errorf("negative Timeout %v", j.Timeout)
 	}
 	if j.LogBytes < 0 || j.LogBytes > maxLogBytes {
-		return job{}, fmt.Errorf("LogBytes %d is not between 0 and %d", j.LogBytes, maxLogBytes)
+		return job{}, fmt.Errorf("want LogBytes from 0 to %[2]d, got %[1]d", j.LogBytes, maxLogBytes)
 	}
 	for _, s := range append(append([]string{j.Name}, j.Args...), j.Env...) {
 		if strings.ContainsRune(s, 0) {

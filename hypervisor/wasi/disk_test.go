@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,9 +38,11 @@ func consumed(t interface{ Fatal(...any) }, dir string) (total uint64) {
 // what is there: equal when no nameless file is open, never over the limit.
 func TestDiskAccounts(t *testing.T) {
 	names := []string{"a", "b", "d", "d/a", "d/b", "d/d", "../a", "/", ".", "d/../b", "x\x00", strings.Repeat("n", 300)}
+	base, run := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "xeno-disk")
-		if err != nil {
+		run++
+		dir := filepath.Join(base, strconv.Itoa(run))
+		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
@@ -103,8 +106,8 @@ func TestDiskAccounts(t *testing.T) {
 		if got := consumed(t, dir); got != d.used {
 			t.Fatalf("account %d, on disk %d", d.used, got)
 		}
-		if outside, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(outside) == 0 {
-			t.Fatal(err)
+		if outside, err := os.ReadDir(base); err != nil || len(outside) != 1 {
+			t.Fatal("outside", outside, err)
 		}
 	})
 }

@@ -28,8 +28,8 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 			return nil, fmt.Errorf("wasi: %w", err)
 		}
 		in, err := d.instance(e.Name())
-		if d.find(e.Name()) != nil {
-			continue // removed in between
+		if errors.Is(err, os.ErrNotExist) {
+			continue // being removed
 		}
 		if err != nil {
 			return nil, err
@@ -223,6 +223,14 @@ func (d *Driver) resume(ctx context.Context, id string, p *process.Process, s pr
 // Usage implements hypervisor.Driver: the control group's counters where there
 // is one, else the process's own clock.
 func (d *Driver) Usage(_ context.Context, id string) (hypervisor.Usage, error) {
+	u, err := d.usage(id)
+	if errors.Is(err, os.ErrNotExist) {
+		return hypervisor.Usage{}, fmt.Errorf("wasi: %s: %w", id, hypervisor.ErrNotFound) // being removed
+	}
+	return u, err
+}
+
+func (d *Driver) usage(id string) (hypervisor.Usage, error) {
 	u := hypervisor.Usage{Source: "rusage"}
 	p, err := d.open(id)
 	if err != nil {
@@ -271,11 +279,7 @@ func (d *Driver) raise(id string, u hypervisor.Usage) (hypervisor.Usage, error) 
 	if now == old {
 		return u, nil
 	}
-	err := write(path, now)
-	if errors.Is(err, os.ErrNotExist) {
-		return hypervisor.Usage{}, fmt.Errorf("wasi: %s: %w", id, hypervisor.ErrNotFound) // removed in between
-	}
-	return u, err
+	return u, write(path, now)
 }
 
 // Logs implements hypervisor.Driver.

@@ -17,8 +17,9 @@ const (
 	maxReportBytes = 4 << 10
 
 	// overheadBytes is the memory of the runtime around the module: the
-	// executable's own data and what compiling takes.
-	overheadBytes = 192 << 20
+	// executable's own data, what compiling takes, and a call stack; wazero's
+	// bound for that, 400 MB, is above what this leaves.
+	overheadBytes = 256 << 20
 	// reservedBytes is address space that the Go runtime and thread stacks
 	// reserve writable without using it.
 	reservedBytes = 1 << 30
