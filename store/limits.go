@@ -28,8 +28,8 @@ const (
 // TableLimits bound what one holder keeps for others. The zero value of a
 // field means its default.
 type TableLimits struct {
-	Names      int // in all; default 65,536: 320 MiB at the very worst, 40 MiB of usual records
-	Bytes      int // of all records; default 64 MiB
+	Names      int // in all; default 16,384: their signatures are verified in 2 s when a holder restarts
+	Bytes      int // of all records; default 16 MiB
 	PerOwner   int // names of one owner at this holder; default 64
 	PerCarrier int // names brought by one participant, whoever owns them; default 1,024, since identities cost nothing to make
 }
@@ -40,8 +40,8 @@ func (l TableLimits) withDefaults() TableLimits {
 			*v = d
 		}
 	}
-	def(&l.Names, 1<<16)
-	def(&l.Bytes, 64<<20)
+	def(&l.Names, 1<<14)
+	def(&l.Bytes, 16<<20)
 	def(&l.PerOwner, 64)
 	def(&l.PerCarrier, 1<<10)
 	return l

@@ -28,7 +28,7 @@ type images struct {
 
 	mu    sync.Mutex // guards the following
 	files map[store.Ref]*image
-	used  int64 // including what is being written
+	used  int64
 }
 
 type image struct {

@@ -41,7 +41,7 @@ const (
 	// where they should: one lookup a name.
 	tableInterval = time.Minute
 	// maxTableFile bounds the saved table: its records and a header each.
-	maxTableFile = 128 << 20
+	maxTableFile = 20 << 20
 
 	// provideInterval is how often provider records are renewed; they live
 	// 48 hours.
@@ -72,7 +72,13 @@ const (
 
 	// bitswapProviderDelay is how long a fetch asks the peers at hand before
 	// it looks for providers.
-	bitswapProviderDelay = 250 * time.Millisecond
+	bitswapProviderDelay = 100 * time.Millisecond
+	// bitswapAsk is how many peers at hand are asked at once who are neither
+	// on the local network nor have sent anything before: in a small network
+	// all, so that no lookup is needed.
+	bitswapAsk = 16
+	// bitswapAskMost bounds those of the local network too.
+	bitswapAskMost = 64
 	// bitswapOutstanding bounds the bytes under way to one peer, and with
 	// them the memory that a slow reader costs.
 	bitswapOutstanding = 4 << 20

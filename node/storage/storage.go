@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/bitswap"
+	"github.com/ipfs/boxo/bitswap/client"
 	"github.com/ipfs/boxo/bitswap/network/bsnet"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -202,6 +203,8 @@ func newContent(ctx context.Context, cfg contentConfig) (*content, error) {
 		blocks: bs,
 		exchange: bitswap.New(life, net, cfg.routing, bs,
 			bitswap.ProviderSearchDelay(bitswapProviderDelay),
+			bitswap.WithClientOption(client.BroadcastControlMaxRandomPeers(bitswapAsk)),
+			bitswap.WithClientOption(client.BroadcastControlMaxPeers(bitswapAskMost)),
 			bitswap.MaxOutstandingBytesPerPeer(bitswapOutstanding),
 			bitswap.MaxQueuedWantlistEntriesPerPeer(bitswapWantlist),
 			bitswap.WithoutDuplicatedBlockStats(),

@@ -400,29 +400,4 @@ func TestConcurrentFetch(t *testing.T) {
 	}
 }
 
-func BenchmarkFetch(b *testing.B) {
-	w := newWorld(b, 3, nil)
-	const size = 64 << 20
-	b.SetBytes(size)
-	for i := range b.N {
-		b.StopTimer()
-		ref := w.add(b, 1, testContent(byte(i), size))
-		w.add(b, 2, testContent(byte(i), size))
-		b.StartTimer()
-		if _, err := w.services[0].Fetch(b.Context(), ref, nil); err != nil {
-			b.Fatal(err)
-		}
-		b.StopTimer()
-		for _, s := range w.services {
-			for _, p := range s.Pins() {
-				if err := s.Unpin(p.Ref); err != nil {
-					b.Fatal(err)
-				}
-			}
-			s.blocks.Collect(b.Context(), 0)
-		}
-		b.StartTimer()
-	}
-}
-
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
