@@ -25,8 +25,12 @@ func newProgress(a *app) *progress {
 	return p
 }
 
-// event shows one stage.
+// event shows one stage. The last, which carries the session, is not shown:
+// whoever waits for it shows the session itself.
 func (p *progress) event(e api.RunEvent) {
+	if e.Session != nil {
+		return
+	}
 	text := string(e.Stage)
 	if !e.Server.IsZero() {
 		text += " " + e.Server.Short()

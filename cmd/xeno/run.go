@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -211,11 +210,11 @@ func (a *app) wasiTerms(ctx context.Context, c *api.Client, f runFlags, t *api.T
 	if len(args) == 0 {
 		return nil
 	}
-	t.Args = append([]string{filepath.Base(args[0])}, args[1:]...)
 	if t.Image != "" {
 		t.Args = args
 		return nil
 	}
+	t.Args = args[1:]
 	var err error
 	t.Image, err = imageOf(ctx, c, args[0])
 	return err

@@ -47,7 +47,7 @@ type Terms struct {
 	DiskBytes uint64 `json:"disk_bytes,omitempty"`
 	// NetworkRate is bytes a second each way.
 	NetworkRate uint64 `json:"network_rate,omitempty"`
-	// Args are arguments of a WASI module, its name first.
+	// Args are arguments of a WASI module, without its name.
 	Args []string `json:"args,omitempty"`
 	// Env are NAME=value pairs of a WASI module.
 	Env []string `json:"env,omitempty"`

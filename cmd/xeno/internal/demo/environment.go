@@ -55,7 +55,7 @@ func (r *run) choose(ctx context.Context) (string, error) {
 		return fmt.Sprintf("%s: %s\nan image with Linux %s is in XenoStore as %s", e.Kind, e.Why, m.Kernel, obj.CID), err
 	}
 	obj, err := r.client.api.StoreAdd(ctx, "primes.wasm", bytes.NewReader(primes.Module()))
-	r.terms = api.Terms{Environment: EnvWASI, Image: obj.CID, Args: []string{"primes", primes.DefaultArg}}
+	r.terms = api.Terms{Environment: EnvWASI, Image: obj.CID, Args: []string{primes.DefaultArg}}
 	return fmt.Sprintf("%s: %s\na module that counts primes is in XenoStore as %s", e.Kind, e.Why, obj.CID), err
 }
 

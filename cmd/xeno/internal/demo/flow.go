@@ -195,7 +195,9 @@ func (r *run) lease(ctx context.Context) (string, error) {
 	begin := time.Now()
 	req := api.RunRequest{Server: r.best.Server, Order: r.order.ID, Cap: limit, DurationSeconds: int64(lease.Seconds()), Terms: r.terms}
 	s, err := r.client.api.Run(ctx, req, func(e api.RunEvent) {
-		fmt.Fprintf(&b, "  %5.2f s  %s %s\n", time.Since(begin).Seconds(), e.Stage, e.Message)
+		if e.Session == nil {
+			fmt.Fprintf(&b, "  %5.2f s  %-11s  %s\n", time.Since(begin).Seconds(), e.Stage, e.Message)
+		}
 	})
 	if err != nil {
 		return "", err
