@@ -323,7 +323,8 @@ func testTerminal(t *testing.T, c *ssh.Client) {
 	}
 	fmt.Fprint(in, "stty size\n")
 	await("50 120")
-	fmt.Fprint(in, "sleep 1000\n")
+	fmt.Fprint(in, "sh -c 'echo rea\"\"dy; exec sleep 1000'\n")
+	await("ready")
 	fmt.Fprint(in, "\x03") // the terminal's interrupt
 	fmt.Fprint(in, "exit 3\n")
 	var exit *ssh.ExitError
