@@ -1,0 +1,156 @@
+package cel
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
+)
+
+func resolve(host string) (dht.Coordinate, error) {
+	if host == "me" {
+		return dht.Coordinate{}, nil
+	}
+	return dht.Coordinate{}, errors.New("unknown host " + host)
+}
+
+func TestCompile(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{`free_cpu >= 4`, `free_cpu >= 4`},
+		{`4 <= free_cpu`, `free_cpu >= 4`},
+		{`free_memory >= 4GiB`, `free_memory >= 4.294967296e+09`},
+		{`free_memory >= 0.5 GiB || true`, ``},
+		{`price_hour <= 0.02/h && price_memory < 0.001/GiB/h`, `price_hour <= 0.02 && price_memory < 0.001`},
+		{`free_network > 10MB/s`, `free_network > 1e+07`},
+		{`uptime > 2d`, `uptime > 172800`},
+		{`"linux" in environments`, `"linux" in environments`},
+		{`country in ["DE", "NO"]`, `country in ["DE", "NO"]`},
+		{`free_cpu in [2, 4, 8]`, `free_cpu in [2, 4, 8]`},
+		{`kernel >= "6.1" && os == 'debian'`, `kernel >= "6.1" && os == "debian"`},
+		{`kernel >= 6`, `kernel >= "6"`},
+		{`!(arch == "arm64") && (free_cpu > 1 || free_gpu > 0)`, `!(arch == "arm64") && (free_cpu > 1 || free_gpu > 0)`},
+		{`within(59.9, -10.7, 500)`, `within(59.9, -10.7, 500)`},
+		{`rtt("me", "me") < 30ms`, `rtt(2 hosts) <= 30ms`},
+		{`has(free_gpu)`, `has(free_gpu)`},
+		{`load <= 5e-1`, `load <= 0.5`},
+	} {
+		p, err := Compile(search.DefaultSchema(), tt.in, resolve)
+		if tt.want == "" {
+			if err == nil {
+				t.Errorf("%s: compiled to %s, want an error", tt.in, p)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", tt.in, err)
+			continue
+		}
+		if got := p.String(); got != tt.want {
+			t.Errorf("%s: got %s, want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
+func TestErrorsPointAndSuggest(t *testing.T) {
+	for _, tt := range []struct {
+		in     string
+		column int
+		want   string // part of the text
+	}{
+		{`free_memry >= 4GiB`, 1, "did you mean free_memory?"},
+		{`free_cpu >= 4 && memory > 1GiB`, 18, "did you mean"},
+		{`free_memory >= 30ms`, 16, "does not fit"},
+		{`free_cpu >= 4GB`, 13, "does not fit"},
+		{`free_cpu >= "four"`, 13, "is a number"},
+		{`free_memory >= 4Gib`, 17, "unknown unit"},
+		{`price_hour <= 0.02/h && arch == "amd46"`, 33, "did you mean amd64?"},
+		{`arch < "amd64"`, 6, "no order"},
+		{`"linux" in arch`, 12, "not a set"},
+		{`"linx" in environments`, 1, "did you mean linux?"},
+		{`free_cpu`, 1, "not a condition"},
+		{`free_cpu >= 4 &&`, 17, "syntax error"},
+		{`free_cpu == total_cpu`, 13, "two dimensions"},
+		{`os == debian`, 7, "put text in quotes"},
+		{`rtt("me") < 30`, 13, "a time"},
+		{`rtt("nobody") < 30ms`, 5, "unknown host nobody"},
+		{`within(91, 0, 5)`, 8, "not between"},
+		{`exists(free_cpu)`, 7, "unknown function"},
+		{`environments == "linux"`, 14, "is a set"},
+		{"free_cpu > 1 &&\n  free_memry > 1GiB", 3, "line 2"},
+	} {
+		_, err := Compile(search.DefaultSchema(), tt.in, resolve)
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Errorf("%s: %v, want an *Error", tt.in, err)
+			continue
+		}
+		if e.Column != tt.column || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: column %d, want %d with %q in\n%v", tt.in, e.Column, tt.column, tt.want, err)
+		}
+	}
+}
+
+func TestOrderBy(t *testing.T) {
+	for _, tt := range []struct {
+		in, dim string
+		desc    bool
+	}{
+		{"price_hour", "price_hour", false},
+		{"-free_cpu", "free_cpu", true},
+		{"free_cpu desc", "free_cpu", true},
+		{"latency", search.DimCoordinate, false},
+	} {
+		dim, desc, err := OrderBy(search.DefaultSchema(), tt.in)
+		if err != nil || dim != tt.dim || desc != tt.desc {
+			t.Errorf("%s: %s %v %v, want %s %v", tt.in, dim, desc, err, tt.dim, tt.desc)
+		}
+	}
+	if _, _, err := OrderBy(search.DefaultSchema(), "prise_hour"); err == nil || !strings.Contains(err.Error(), "did you mean price_hour") {
+		t.Errorf("misspelt order: %v", err)
+	}
+	if _, _, err := OrderBy(search.DefaultSchema(), "country"); err == nil || !strings.Contains(err.Error(), "no order") {
+		t.Errorf("order by text: %v", err)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	for name, in := range map[string]string{
+		"long":   strings.Repeat("free_cpu > 1 && ", 1000) + "free_cpu > 1",
+		"deep":   strings.Repeat("(", 200) + "free_cpu > 1" + strings.Repeat(")", 200),
+		"digits": "free_cpu > " + strings.Repeat("9", 400) + "GiB",
+	} {
+		if _, err := Compile(search.DefaultSchema(), in, resolve); err == nil {
+			t.Errorf("%s: compiled", name)
+		}
+	}
+}
+
+// FuzzCompile checks that no text panics, that errors point into the text, and
+// that what compiles is a query that the schema accepts.
+func FuzzCompile(f *testing.F) {
+	for _, s := range []string{
+		`free_cpu >= 4 && free_memory >= 4GiB`, `!("linux" in environments) || rtt("me") < 30ms`, `country in ["DE"]`,
+		`within(1,2,3)`, `-1 < load`, "\"", `4GiB/s`, `has(a.b)`, `{"a":1}`, `free_cpu > 0x10u`, "a\n&& ß",
+	} {
+		f.Add(s)
+	}
+	schema := search.DefaultSchema()
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := Compile(schema, text, resolve)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("%q: %T", text, err)
+			}
+			if lines := strings.Count(text, "\n") + 1; e.Line > lines {
+				t.Fatalf("%q: line %d of %d", text, e.Line, lines)
+			}
+			return
+		}
+		if err := schema.Check(search.Query{Where: p}); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package cel
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/xenoserver/xeno/search"
+)
+
+// A source is a query's text as the user wrote it, and as the parser gets it:
+// with every number that has a unit replaced by the plain number in the unit
+// of its dimension.
+type source struct {
+	original []rune
+	text     []rune
+	origin   []int        // of each rune of text, where it comes from
+	units    map[int]unit // by offset in text of a replaced number
+}
+
+// A unit is what a literal says behind its number.
+type unit struct {
+	name   string
+	factor float64
+	of     search.Unit
+}
+
+// units, longest first where one begins like another.
+var units = []unit{
+	{"/GiB/h", 1, search.UnitGiBHour},
+	{"/GiB", 1, search.UnitGiB},
+	{"/h", 1, search.UnitHour},
+	{"TiB/s", 1 << 40, search.UnitRate},
+	{"GiB/s", 1 << 30, search.UnitRate},
+	{"MiB/s", 1 << 20, search.UnitRate},
+	{"KiB/s", 1 << 10, search.UnitRate},
+	{"TB/s", 1e12, search.UnitRate},
+	{"GB/s", 1e9, search.UnitRate},
+	{"MB/s", 1e6, search.UnitRate},
+	{"kB/s", 1e3, search.UnitRate},
+	{"B/s", 1, search.UnitRate},
+	{"ms/s", 1, search.UnitShare},
+	{"TiB", 1 << 40, search.UnitBytes},
+	{"GiB", 1 << 30, search.UnitBytes},
+	{"MiB", 1 << 20, search.UnitBytes},
+	{"KiB", 1 << 10, search.UnitBytes},
+	{"TB", 1e12, search.UnitBytes},
+	{"GB", 1e9, search.UnitBytes},
+	{"MB", 1e6, search.UnitBytes},
+	{"kB", 1e3, search.UnitBytes},
+	{"B", 1, search.UnitBytes},
+	{"ms", 1e-3, search.UnitSeconds},
+	{"us", 1e-6, search.UnitSeconds},
+	{"min", 60, search.UnitSeconds},
+	{"s", 1, search.UnitSeconds},
+	{"h", 3600, search.UnitSeconds},
+	{"d", 86400, search.UnitSeconds},
+}
+
+// unitNames lists them for people.
+const unitNames = "bytes as KiB, MiB, GiB, TiB, kB, MB, GB, TB, with /s for rates; times as ms, s, min, h, d; prices as /h, /GiB, /GiB/h"
+
+// back returns where a rune of the parser's text stands in the user's.
+func (s *source) back(offset int) int {
+	if offset < 0 || offset >= len(s.origin) {
+		return len(s.original)
+	}
+	return s.origin[offset]
+}
+
+// rewrite replaces the numbers that have units.
+func rewrite(text string) (*source, error) {
+	s := &source{original: []rune(text), units: make(map[int]unit)}
+	if len(s.original) > maxText {
+		err := &Error{Message: "the query has " + strconv.Itoa(len(s.original)) + " characters, the limit is " + strconv.Itoa(maxText)}
+		return nil, err
+	}
+	for i := 0; i < len(s.original); {
+		switch r := s.original[i]; {
+		case r == '"' || r == '\'':
+			i = s.copy(i, s.endOfString(i))
+		case isDigit(r):
+			end, err := s.number(i)
+			if err != nil {
+				return nil, err
+			}
+			i = end
+		case isLetter(r):
+			end := i
+			for end < len(s.original) && (isLetter(s.original[end]) || isDigit(s.original[end])) {
+				end++
+			}
+			i = s.copy(i, end)
+		default:
+			i = s.copy(i, i+1)
+		}
+	}
+	return s, nil
+}
+
+func isDigit(r rune) bool  { return '0' <= r && r <= '9' }
+func isLetter(r rune) bool { return r == '_' || unicode.IsLetter(r) }
+
+// copy takes runes over as they are and returns where they end.
+func (s *source) copy(from, to int) int {
+	for i := from; i < to; i++ {
+		s.text = append(s.text, s.original[i])
+		s.origin = append(s.origin, i)
+	}
+	return to
+}
+
+// endOfString returns where the string that begins at i ends.
+func (s *source) endOfString(i int) int {
+	mark := s.original[i]
+	for j := i + 1; j < len(s.original); j++ {
+		switch s.original[j] {
+		case '\\':
+			j++
+		case mark:
+			return j + 1
+		}
+	}
+	return len(s.original)
+}
+
+// number takes over a number, with its unit if it has one.
+func (s *source) number(begin int) (end int, err error) {
+	end = begin
+	for end < len(s.original) && isDigit(s.original[end]) {
+		end++
+	}
+	if end+1 < len(s.original) && s.original[end] == '.' && isDigit(s.original[end+1]) {
+		for end++; end < len(s.original) && isDigit(s.original[end]); end++ {
+		}
+	}
+	rest := s.original[end:]
+	u, n := cutUnit(rest)
+	if n == 0 {
+		if len(rest) > 0 && isLetter(rest[0]) && !isExponent(rest) && rest[0] != 'u' && rest[0] != 'x' {
+			word := 0
+			for word < len(rest) && isLetter(rest[word]) {
+				word++
+			}
+			return 0, s.errorAt(end, "unknown unit "+quote(string(rest[:word])), unitNames)
+		}
+		if isExponent(rest) {
+			for end += 2; end < len(s.original) && isDigit(s.original[end]); end++ {
+			}
+		} else if len(rest) > 0 && (rest[0] == 'x' || rest[0] == 'u') {
+			for ; end < len(s.original) && (isLetter(s.original[end]) || isDigit(s.original[end])); end++ {
+			}
+		}
+		return s.copy(begin, end), nil
+	}
+	f, err := strconv.ParseFloat(string(s.original[begin:end]), 64)
+	if err != nil {
+		return 0, s.errorAt(begin, "the number is too large", "")
+	}
+	plain := strconv.FormatFloat(f*u.factor, 'g', -1, 64)
+	if !strings.ContainsAny(plain, ".e") {
+		plain += ".0"
+	}
+	s.units[len(s.text)] = u
+	for _, r := range plain {
+		s.text = append(s.text, r)
+		s.origin = append(s.origin, begin)
+	}
+	return end + n, nil
+}
+
+// isExponent tells whether what follows a number is its exponent.
+func isExponent(rest []rune) bool {
+	if len(rest) < 2 || (rest[0] != 'e' && rest[0] != 'E') {
+		return false
+	}
+	return isDigit(rest[1]) || len(rest) > 2 && (rest[1] == '-' || rest[1] == '+') && isDigit(rest[2])
+}
+
+// cutUnit returns the unit that rest begins with, and its length; 0 if none.
+func cutUnit(rest []rune) (unit, int) {
+	for _, u := range units {
+		n := len(u.name)
+		if len(rest) < n || string(rest[:n]) != u.name {
+			continue
+		}
+		if n < len(rest) && (isLetter(rest[n]) || isDigit(rest[n])) {
+			continue
+		}
+		return u, n
+	}
+	return unit{}, 0
+}
