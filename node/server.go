@@ -115,7 +115,7 @@ func (s *server) openMeters() error {
 // was delegated to them.
 func cgroupParent(scope string) string {
 	if os.Geteuid() == 0 {
-		return "xeno/" + scope
+		return "xeno-" + scope
 	}
 	return ""
 }
