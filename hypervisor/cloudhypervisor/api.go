@@ -168,7 +168,7 @@ func (c client) exchange(ctx context.Context, method, endpoint string, in, out a
 		return err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var rights []byte
 	if len(files) > 0 {

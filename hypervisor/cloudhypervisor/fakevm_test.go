@@ -31,7 +31,6 @@ func (f *fake) answer(endpoint string, body []byte) (int, []byte) {
 		if f.state == "" {
 			return refuse(http.StatusNotFound, "VM is not created")
 		}
-		f.nets++
 		return http.StatusNoContent, nil
 	case "vm.boot":
 		status, answer := f.move("Created", vmRunning)

@@ -104,8 +104,11 @@ func spin(d time.Duration) {
 	var start, now unix.Timespec
 	unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &start)
 	for {
-		for i := 0; i < 20000; i++ {
+		sum := 0
+		for i := range 20000 {
+			sum += i
 		}
+		runtime.KeepAlive(sum)
 		unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
 		if time.Duration(now.Nano()-start.Nano()) >= d {
 			return

@@ -174,7 +174,7 @@ func (p *pins) remove() error {
 	}
 	// Another namespace keeps the root, and with it the mount.
 	if err := os.Remove(p.root); err != nil {
-		return nil //nolint:nilerr // in use by others
+		return nil
 	}
 	at := filepath.Dir(p.root)
 	left, err := os.ReadDir(at)
