@@ -27,9 +27,6 @@ func (o *Overlay) Bootstrap(ctx context.Context) error {
 	}
 	defer leave()
 	o.joined.Store(true)
-	if err := o.dht.Bootstrap(ctx); err != nil {
-		return fmt.Errorf("kad: bootstrap: %w", err)
-	}
 	if len(o.bootstrap) == 0 {
 		return nil
 	}
@@ -45,9 +42,14 @@ func (o *Overlay) join(ctx context.Context) error {
 	if err := o.connectBootstrap(ctx); err != nil {
 		return err
 	}
+	// The routing table may hold none of them yet.
+	_, err := o.lookup(ctx, query{target: o.id.Position(), want: dht.K, seeds: o.bootstrap})
+	if err != nil {
+		return err
+	}
 	o.awaitRoutingTable(ctx)
-	_, err := o.lookup(ctx, o.id.Position(), dht.K, nil)
-	return err
+	o.dht.RefreshRoutingTable()
+	return nil
 }
 
 // connectBootstrap connects to all bootstrap peers at once; one is enough.
@@ -257,20 +259,25 @@ func (o *Overlay) regreet(id dht.PeerID) {
 // keeper keeps the routing table warm and the node from being alone.
 func (o *Overlay) keeper() {
 	pause := firstPause
-	timer := time.NewTimer(jitter(warmInterval))
+	timer, refresh := time.NewTimer(jitter(warmInterval)), time.NewTimer(jitter(refreshInterval))
 	defer timer.Stop()
+	defer refresh.Stop()
 	for {
 		select {
 		case <-timer.C:
+		case <-refresh.C:
+			o.refresh()
+			refresh.Reset(jitter(refreshInterval))
+			continue
 		case <-o.lost:
 		case <-o.ctx.Done():
 			return
 		}
 		o.warm()
 		next := warmInterval
-		if o.joined.Load() && len(o.bootstrap) > 0 && !o.gate.welcome() {
+		if o.lonely() {
 			if err := o.join(o.ctx); err != nil {
-				o.log.Debug("alone, and no bootstrap peer helps", logErr(err))
+				o.log.Debug("lonely, and no bootstrap peer helps", logErr(err))
 				next, pause = pause, min(2*pause, lastPause)
 			} else {
 				pause = firstPause
@@ -278,6 +285,36 @@ func (o *Overlay) keeper() {
 		}
 		timer.Reset(jitter(next))
 	}
+}
+
+// lonely tells whether the bootstrap peers should be dialled again: nobody
+// else is there, or few are, who may be as lost as this node.
+func (o *Overlay) lonely() bool {
+	if !o.joined.Load() || len(o.bootstrap) == 0 {
+		return false
+	}
+	if !o.gate.welcome() {
+		return true
+	}
+	if o.dht.RoutingTable().Size() >= dht.K {
+		return false
+	}
+	now := time.Now()
+	for _, c := range o.bootstrap {
+		if c.ID != o.id && !o.gate.admitted(c.ID, now) {
+			return true
+		}
+	}
+	return false
+}
+
+// refresh looks for new peers in every corner, among them the bootstrap peers
+// if a partition took them away.
+func (o *Overlay) refresh() {
+	if o.joined.Load() && len(o.bootstrap) > 0 {
+		o.spawn(func() { _ = o.connectBootstrap(o.ctx) })
+	}
+	o.dht.RefreshRoutingTable()
 }
 
 // warm compares the routing table with the connections: members that are not

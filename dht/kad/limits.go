@@ -57,6 +57,9 @@ const (
 	// maxWarmDials bounds the dials of one such pass under way at once: a
 	// third of a large routing table that died at once takes half a minute.
 	maxWarmDials = 16
+	// refreshInterval is how often kad-dht looks for random keys in each of its
+	// buckets, about 30 messages each; its own default.
+	refreshInterval = 10 * time.Minute
 	// pingInterval is how often one peer, chosen at random, is pinged, for
 	// its coordinate and round trip time: 20 peers take 1 packet in 5 s.
 	pingInterval = 5 * time.Second
@@ -67,8 +70,9 @@ const (
 	// routing table.
 	joinWait = 5 * time.Second
 	// lookupTimeout and lookupSlow are when a peer asked in a lookup counts as
-	// dead and as slow: a cold contact takes three round trips.
-	lookupTimeout, lookupSlow = 2 * time.Second, 400 * time.Millisecond
+	// dead and as slow: a cold contact takes three round trips, and a busy
+	// machine a second to get around to it.
+	lookupTimeout, lookupSlow = 3 * time.Second, 400 * time.Millisecond
 	// connsLow and connsHigh are the marks between which the connection
 	// manager keeps the number of connections: a routing table of a million
 	// participants holds about 320.

@@ -32,7 +32,7 @@ func (o *Overlay) Closest(ctx context.Context, key dht.Key, n int) ([]dht.Contac
 		return nil, err
 	}
 	defer leave()
-	nearest, err := o.lookup(ctx, key.Position(), n, nil)
+	nearest, err := o.lookup(ctx, query{target: key.Position(), want: n, self: o.cfg.Server})
 	if err != nil {
 		return nil, fmt.Errorf("kad: closest to %s: %w", key, err)
 	}
@@ -55,7 +55,7 @@ func (o *Overlay) Find(ctx context.Context, id dht.PeerID) (dht.Contact, error) 
 		return o.Contact(), nil
 	}
 	if !o.gate.admitted(id, time.Now()) {
-		nearest, err := o.lookup(ctx, id.Position(), findWidth, func(c dht.Contact) bool { return c.ID == id })
+		nearest, err := o.lookup(ctx, query{target: id.Position(), want: findWidth, find: id})
 		if err != nil {
 			return dht.Contact{}, fmt.Errorf("kad: find %s: %w", id, err)
 		}
@@ -73,14 +73,22 @@ type lookupResult struct {
 	err      error
 }
 
-// lookup runs a dht.Lookup to its end, or until found says of one that
-// answered that it is enough.
-func (o *Overlay) lookup(ctx context.Context, target dht.Position, n int, found func(dht.Contact) bool) ([]dht.Contact, error) {
+// A query is what a lookup is to find.
+type query struct {
+	target dht.Position
+	want   int
+	self   bool          // this node may be a result
+	find   dht.PeerID    // enough once this one answered; nobody if zero
+	seeds  []dht.Contact // to ask beside the routing table
+}
+
+// lookup runs a dht.Lookup to its end, or until the one to find answered.
+func (o *Overlay) lookup(ctx context.Context, q query) ([]dht.Contact, error) {
 	cfg := dht.LookupConfig{
-		Target: target, Want: n, SlowAfter: lookupSlow, Timeout: lookupTimeout,
-		Seeds: o.nearestKnown(target, dht.K, o.id),
+		Target: q.target, Want: q.want, SlowAfter: lookupSlow, Timeout: lookupTimeout,
+		Seeds: append(o.nearestKnown(q.target, dht.K, o.id), q.seeds...),
 	}
-	if o.cfg.Server && found == nil {
+	if q.self {
 		cfg.Self = o.Contact()
 	}
 	machine := dht.NewLookup(cfg)
@@ -103,7 +111,7 @@ func (o *Overlay) lookup(ctx context.Context, target dht.Position, n int, found 
 			case dht.LookupQuery:
 				asking++
 				go func() {
-					contacts, err := o.ask(ctx, effect.To, target)
+					contacts, err := o.ask(ctx, effect.To, q.target)
 					results <- lookupResult{effect.To.ID, contacts, err}
 				}()
 			case dht.LookupDone:
@@ -120,8 +128,8 @@ func (o *Overlay) lookup(ctx context.Context, target dht.Position, n int, found 
 				in = dht.LookupFailure{From: r.from}
 				break
 			}
-			if c := o.contactOf(r.from); found != nil && found(c) {
-				return []dht.Contact{c}, nil
+			if r.from == q.find {
+				return []dht.Contact{o.contactOf(r.from)}, nil
 			}
 			in = dht.LookupAnswer{From: r.from, Contacts: r.contacts}
 		case <-timer.C:

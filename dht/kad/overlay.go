@@ -175,6 +175,7 @@ func (o *Overlay) startDHT() error {
 		kaddht.ProtocolPrefix(prefix),
 		kaddht.BucketSize(dht.K),
 		kaddht.DisableValues(),
+		kaddht.DisableAutoRefresh(), // the keeper does it: by itself kad-dht begins anew with each of its first ten peers
 		kaddht.Datastore(store))
 	if err != nil {
 		return err
