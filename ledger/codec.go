@@ -3,7 +3,6 @@ package ledger
 import (
 	"errors"
 	"fmt"
-	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/ipfs/go-cid"
@@ -42,7 +41,6 @@ var decMode = must(cbor.DecOptions{
 	UTF8:              cbor.UTF8RejectInvalid,
 	NaN:               cbor.NaNDecodeForbidden,
 	Inf:               cbor.InfDecodeForbidden,
-	DefaultMapType:    reflect.TypeFor[map[string]any](),
 	FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	BignumTag:         cbor.BignumTagForbidden,
 }.DecMode())

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"slices"
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
@@ -45,12 +46,7 @@ type Credential struct {
 
 // Has tells whether the credential allows role.
 func (c *Credential) Has(role Role) bool {
-	for _, r := range c.Roles {
-		if r == role {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Roles, role)
 }
 
 // CheckTime returns an error that wraps ErrExpired if c does not hold at now.

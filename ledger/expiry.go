@@ -102,7 +102,7 @@ func (s *State) stale(it *dueItem) bool {
 }
 
 // tick carries out what is due, at most maxTick things.
-func (b *batch) tick() (Result, error) {
+func (b *batch) tick() Result {
 	var done int
 	for done < maxTick {
 		due, ok := b.s.NextExpiry()
@@ -123,5 +123,5 @@ func (b *batch) tick() (Result, error) {
 		}
 		done++
 	}
-	return Result{Changed: done > 0}, nil
+	return Result{Changed: done > 0}
 }

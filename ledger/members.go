@@ -29,23 +29,22 @@ type invitation struct {
 	cred    Credential // what it was redeemed for
 }
 
-// authorised returns the member behind a caller, if its credential holds and
-// has the role.
-func (b *batch) authorised(by dht.PeerID, role Role) (*member, error) {
+// authorised checks that the credential of a caller holds and has the role.
+func (b *batch) authorised(by dht.PeerID, role Role) error {
 	m := b.s.members[by]
 	if m == nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnknownPeer, by)
+		return fmt.Errorf("%w: %s", ErrUnknownPeer, by)
 	}
 	if m.revoked {
-		return nil, fmt.Errorf("%w: that of %s", ErrRevoked, by)
+		return fmt.Errorf("%w: that of %s", ErrRevoked, by)
 	}
 	if err := m.cred.CheckTime(b.now(), MaxSkew); err != nil {
-		return nil, fmt.Errorf("credential of %s: %w", by, err)
+		return fmt.Errorf("credential of %s: %w", by, err)
 	}
-	if role != "" && !m.cred.Has(role) {
-		return nil, fmt.Errorf("%w: %s has no credential as %s", ErrDenied, by, role)
+	if !m.cred.Has(role) {
+		return fmt.Errorf("%w: %s has no credential as %s", ErrDenied, by, role)
 	}
-	return m, nil
+	return nil
 }
 
 // operator checks that by may give orders to XenoCorp.
@@ -53,8 +52,7 @@ func (b *batch) operator(by dht.PeerID) error {
 	if by == b.s.conf.Corp {
 		return nil
 	}
-	_, err := b.authorised(by, RoleOperator)
-	return err
+	return b.authorised(by, RoleOperator)
 }
 
 func (b *batch) invite(c *Invite) (Result, error) {

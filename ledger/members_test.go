@@ -155,7 +155,7 @@ func TestRevoke(t *testing.T) {
 	j.refused(ErrRevoked, &CreateOrder{By: testPeer(2), Order: must(Seal(KindOrder, o, testKey(2)))})
 	// What was delivered is still paid.
 	j.now = j.now.Add(time.Minute)
-	r := testReceipt(j, a, env, time.Minute)
+	r := testReceipt(a, env, time.Minute)
 	if got := j.must(&Claim{By: testPeer(3), Receipt: must(Seal(KindReceipt, r, testKey(3)))}); got.Session.Claimed != r.Amount {
 		t.Errorf("claimed %+v", got.Session)
 	}
@@ -176,7 +176,7 @@ func testAgreement(j *journaled, order *Envelope, most Amount) *Agreement {
 	}
 }
 
-func testReceipt(j *journaled, a *Agreement, env *Envelope, run time.Duration) *Receipt {
+func testReceipt(a *Agreement, env *Envelope, run time.Duration) *Receipt {
 	u := Usage{RunNanos: uint64(run)}
 	return &Receipt{
 		Network: "test", Agreement: LinkTo(env), Server: a.Server, Seq: 1, From: a.Issued * 1000,
@@ -266,7 +266,7 @@ func TestRefusals(t *testing.T) {
 
 	j.now = j.now.Add(10 * time.Minute)
 	claim := func(spoil func(*Receipt), by byte, signers ...byte) *Claim {
-		r := testReceipt(j, base, auth.Agreement, 10*time.Second)
+		r := testReceipt(base, auth.Agreement, 10*time.Second)
 		spoil(r)
 		e := must(Seal(KindReceipt, r, testKey(signers[0])))
 		for _, n := range signers[1:] {
@@ -328,11 +328,11 @@ func TestHoldOutlivesAgreement(t *testing.T) {
 		env.Countersign(testKey(2))
 		j.must(&Authorise{By: testPeer(2), Agreement: env})
 		j.now = j.now.Add(20 * time.Second)
-		first := must(Seal(KindReceipt, testReceipt(j, a, env, 20*time.Second), testKey(3)))
+		first := must(Seal(KindReceipt, testReceipt(a, env, 20*time.Second), testKey(3)))
 		j.must(&Claim{By: testPeer(3), Receipt: first})
 
 		j.now = time.Unix(testStart, 0).Add(late)
-		r := testReceipt(j, a, env, time.Minute)
+		r := testReceipt(a, env, time.Minute)
 		r.Seq, r.Prev, r.Final, r.Reason = 2, LinkTo(first), true, ReasonExpired
 		claim := &Claim{By: testPeer(3), Receipt: must(Seal(KindReceipt, r, testKey(3)))}
 		if late < 4500*time.Second {

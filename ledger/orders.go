@@ -59,7 +59,7 @@ func (b *batch) createOrder(c *CreateOrder) (Result, error) {
 	if err := b.current(doc.Network, doc.Issued, doc.Expires); err != nil {
 		return Result{}, fmt.Errorf("order %s: %w", doc.ID, err)
 	}
-	if _, err := b.authorised(doc.Client, RoleClient); err != nil {
+	if err := b.authorised(doc.Client, RoleClient); err != nil {
 		return Result{}, err
 	}
 	if has := s.balances[available(doc.Client)]; has < doc.Amount {

@@ -116,10 +116,10 @@ func (b *batch) fundable(doc *Agreement, x *session) (*order, error) {
 	if err := b.current(doc.Network, doc.Issued, doc.Expires); err != nil {
 		return nil, fmt.Errorf("agreement %s: %w", doc.ID, err)
 	}
-	if _, err := b.authorised(doc.Client, RoleClient); err != nil {
+	if err := b.authorised(doc.Client, RoleClient); err != nil {
 		return nil, err
 	}
-	if _, err := b.authorised(doc.Server, RoleServer); err != nil {
+	if err := b.authorised(doc.Server, RoleServer); err != nil {
 		return nil, err
 	}
 	key, ok := b.s.links[doc.Order.Cid]

@@ -83,7 +83,7 @@ func (s *State) Apply(now time.Time, cmd Command) (Result, []Entry, error) {
 		return Result{}, nil, fmt.Errorf("%w: the ledger is not configured", ErrDenied)
 	}
 	if _, ok := cmd.(*Tick); ok {
-		return b.finish(b.tick())
+		return b.finish(b.tick(), nil)
 	}
 	if due, ok := s.NextExpiry(); ok && due.UnixNano() <= t {
 		return Result{}, nil, ErrExpiryDue

@@ -156,7 +156,7 @@ func (j *Journal) replay(ctx context.Context, replay func(ledger.Record) error) 
 	if err != nil {
 		return err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what matters
+	defer rows.Close() // rows.Err says what matters
 	for rows.Next() {
 		var raw ledger.RawRecord
 		var last uint64
@@ -268,7 +268,7 @@ func (j *Journal) Entries(ctx context.Context, after uint64, limit int) ([]ledge
 	if err != nil {
 		return nil, fmt.Errorf("ledger/sqlite: entries after %d: %w", after, explain(err))
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what matters
+	defer rows.Close() // rows.Err says what matters
 	list := make([]ledger.Entry, 0, min(limit, 256))
 	for len(list) < limit && rows.Next() {
 		var b []byte

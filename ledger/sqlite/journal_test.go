@@ -373,12 +373,7 @@ func TestTornWrites(t *testing.T) {
 // recoverImage opens copies of the files and returns how many records they hold.
 func recoverImage(t *testing.T, db, wal []byte) uint64 {
 	t.Helper()
-	dir, err := os.MkdirTemp(t.TempDir(), "image")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "journal.db")
+	path := filepath.Join(t.TempDir(), "journal.db")
 	for name, b := range map[string][]byte{path: db, path + "-wal": wal} {
 		if err := os.WriteFile(name, b, 0o600); err != nil {
 			t.Fatal(err)

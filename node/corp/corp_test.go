@@ -65,7 +65,7 @@ type caller struct {
 	self dht.PeerID
 }
 
-func (c caller) Request(ctx context.Context, to dht.Contact, protocol string, request []byte, limit int) ([]byte, error) {
+func (c caller) Request(ctx context.Context, _ dht.Contact, protocol string, request []byte, limit int) ([]byte, error) {
 	o := c.w.fakes
 	o.mu.Lock()
 	h, ok := o.handlers[protocol]

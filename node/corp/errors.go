@@ -67,7 +67,7 @@ var codes = [...]struct {
 // refusal turns an error into what a stranger may read.
 func refusal(err error) *wire.CorpError {
 	for _, c := range codes {
-		if c.err != ErrUnavailable && errors.Is(err, c.err) {
+		if c.code != wire.CorpCode_CORP_CODE_UNAVAILABLE && errors.Is(err, c.err) {
 			return &wire.CorpError{Code: c.code, Message: err.Error() + "; " + c.help}
 		}
 	}
