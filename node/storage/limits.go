@@ -31,11 +31,14 @@ const (
 	// for one owner.
 	maxOwn = 64
 
-	// nameLife is how long a published name lives without being renewed.
-	nameLife = 48 * time.Hour
-	// renewNames is how often own names are renewed: three holders may be
-	// lost in a row within a life.
-	renewNames = 12 * time.Hour
+	// defaultNameLife is how long a published name lives without being
+	// renewed: a weekend without its owner.
+	defaultNameLife = 48 * time.Hour
+	// minNameLife leaves a renewal ten times the longest publish.
+	minNameLife = 4 * time.Minute
+	// renewals is how often own names are renewed in a life, so that three
+	// attempts in a row may fail.
+	renewals = 4
 	// tableInterval is how often a holder drops what has expired and saves
 	// what it keeps, and how often an owner looks whether its names live
 	// where they should: one lookup a name.

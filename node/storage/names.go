@@ -45,14 +45,19 @@ type Resolved struct {
 	Expires time.Time
 }
 
-// names publishes, resolves and holds.
-type names struct {
+type namesConfig struct {
 	net     overlay
 	key     ed25519.PrivateKey
-	self    dht.PeerID
 	network string
+	life    time.Duration
 	dir     string
 	log     *slog.Logger
+}
+
+// names publishes, resolves and holds.
+type names struct {
+	namesConfig
+	self dht.PeerID
 
 	publishing sync.Mutex // one publish of this participant at a time
 
@@ -65,10 +70,10 @@ type names struct {
 	seen  *seen
 }
 
-// newNames loads what was saved in dir.
-func newNames(ctx context.Context, net overlay, key ed25519.PrivateKey, network, dir string, log *slog.Logger) (*names, error) {
+// newNames loads what was saved in cfg.dir.
+func newNames(ctx context.Context, cfg namesConfig) (*names, error) {
 	n := &names{
-		net: net, key: key, self: net.ID(), network: network, dir: dir, log: log,
+		namesConfig: cfg, self: cfg.net.ID(),
 		table: store.NewTable(store.TableLimits{}), own: make(map[string]*store.Record), homes: make(map[string]map[dht.PeerID]bool), tried: make(map[string]uint64), seen: newSeen(),
 	}
 	if err := os.MkdirAll(n.ownDir(), 0o700); err != nil {
@@ -193,7 +198,7 @@ func (n *names) stats() store.TableStats {
 
 // run renews own names and keeps the table, until ctx ends.
 func (n *names) run(ctx context.Context) {
-	renew := time.NewTicker(renewNames)
+	renew := time.NewTicker(n.life / renewals)
 	defer renew.Stop()
 	tick := time.NewTicker(tableInterval)
 	defer tick.Stop()
@@ -254,7 +259,7 @@ func (n *names) close() error { return n.saveTable() }
 func (n *names) seal(label string, seq uint64, v Value, now time.Time) (*store.Record, error) {
 	name := store.Name{
 		Network: n.network, Owner: n.self, Label: label, Seq: seq, Value: v.Inline,
-		Issued: now.Unix(), Expires: now.Add(nameLife).Unix(),
+		Issued: now.Unix(), Expires: now.Add(n.life).Unix(),
 	}
 	if !v.Ref.IsZero() {
 		name.Link = ledger.Link{Cid: v.Ref.CID()}

@@ -95,7 +95,7 @@ func TestHandlerRefuses(t *testing.T) {
 	_, all := newNet(t, 1)
 	h := all[0]
 	owner := h.self
-	expired, err := h.seal("n", 1, inline("v"), time.Now().Add(-2*nameLife))
+	expired, err := h.seal("n", 1, inline("v"), time.Now().Add(-2*defaultNameLife))
 	if err != nil {
 		t.Fatal(err)
 	}

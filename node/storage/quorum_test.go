@@ -69,7 +69,9 @@ func (n *net) Request(ctx context.Context, to dht.Contact, _ string, request []b
 
 func newTestNames(t testing.TB, net *net, key ed25519.PrivateKey, dir string) *names {
 	t.Helper()
-	n, err := newNames(t.Context(), net, key, "test", dir, slog.New(slog.DiscardHandler))
+	n, err := newNames(t.Context(), namesConfig{
+		net: net, key: key, network: "test", life: defaultNameLife, dir: dir, log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,6 +60,10 @@ type Config struct {
 	// 0 means 30 s. Shorter tells sooner that nobody has it; longer suits
 	// slow lines.
 	Stall time.Duration
+	// NameLife is how long a published name lives without being renewed, which
+	// happens four times in it. 0 means 48 h; the most is 7 days. Longer
+	// survives a longer absence of the owner, and burdens its holders as long.
+	NameLife time.Duration
 	// Logger receives what an operator may want to know; nil means nobody.
 	Logger *slog.Logger
 }
@@ -76,6 +80,12 @@ func (c *Config) validate() error {
 		return errors.New("storage: config: no Dir")
 	case c.MaxBytes < 0 || c.MaxImages < 0 || c.Stall < 0:
 		return errors.New("storage: config: MaxBytes, MaxImages and Stall must not be negative")
+	}
+	if c.NameLife == 0 {
+		c.NameLife = defaultNameLife
+	}
+	if c.NameLife < minNameLife || c.NameLife > store.MaxLife {
+		return fmt.Errorf("storage: config: NameLife %v, allowed are %v to %v", c.NameLife, minNameLife, store.MaxLife)
 	}
 	if c.MaxImages == 0 {
 		c.MaxImages = defaultMaxImages
@@ -114,7 +124,10 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", err)
 	}
-	n, err := newNames(ctx, cfg.Overlay, cfg.Key, cfg.Network, filepath.Join(cfg.Dir, "names"), cfg.Logger)
+	n, err := newNames(ctx, namesConfig{
+		net: cfg.Overlay, key: cfg.Key, network: cfg.Network, life: cfg.NameLife,
+		dir: filepath.Join(cfg.Dir, "names"), log: cfg.Logger,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("storage: %w", errors.Join(err, c.close()))
 	}
