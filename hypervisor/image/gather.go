@@ -7,6 +7,7 @@ import (
 	"debug/elf"
 	_ "embed" // the guest's init
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -145,29 +146,35 @@ func compareVersions(a, b string) int {
 	return len(a) - len(b)
 }
 
-// readKernel reads a bzImage and the version in its header (Linux,
-// Documentation/arch/x86/boot.rst: HdrS at 0x202, kernel_version at 0x20e).
+// readKernel reads a bzImage.
 func readKernel(name string) (kernel, error) {
 	data, err := readBounded(name, maxFileBytes)
 	if err != nil {
 		return kernel{}, err
 	}
-	bad := func(why string) (kernel, error) {
-		return kernel{}, fmt.Errorf("image: %s: %s: %w", name, why, ErrBadImage)
+	version, err := kernelVersion(data)
+	if err != nil {
+		return kernel{}, fmt.Errorf("image: %s: %w: %w", name, ErrBadImage, err)
 	}
+	return kernel{data: data, version: version, arch: "amd64"}, nil
+}
+
+// kernelVersion reads the release in a bzImage's header (Linux,
+// Documentation/arch/x86/boot.rst: HdrS at 0x202, kernel_version at 0x20e).
+func kernelVersion(data []byte) (string, error) {
 	if len(data) < 0x1000 || string(data[0x202:0x206]) != "HdrS" {
-		return bad("not a bzImage for x86")
+		return "", errors.New("not a bzImage for x86")
 	}
 	at := int(binary.LittleEndian.Uint16(data[0x20e:])) + 0x200
 	if at == 0x200 || at >= len(data) {
-		return bad("no version in the header")
+		return "", errors.New("no version in the header")
 	}
 	text, _, ok := bytes.Cut(data[at:min(at+256, len(data))], []byte{0})
 	version, _, _ := strings.Cut(string(text), " ")
 	if !ok || version == "" || strings.ContainsAny(version, "/\\") {
-		return bad("no version in the header")
+		return "", errors.New("no version in the header")
 	}
-	return kernel{data: data, version: version, arch: "amd64"}, nil
+	return version, nil
 }
 
 // readStatic reads an executable that needs no other file.

@@ -10,7 +10,7 @@ const (
 	// default, an eighth of the machine, would be outside of every limit.
 	codeCache = 64 << 20
 	// overhead is what QEMU itself may need beside guest memory and code.
-	overhead = 96 << 20
+	overhead = 128 << 20
 	// consoleBytes is kept of the console: a boot and what went wrong.
 	consoleBytes = 1 << 20
 	// maxFiles bounds QEMU's descriptors; it has some 20.

@@ -18,6 +18,7 @@ type server struct {
 	config   *ssh.ServerConfig
 	children *children
 	shell    string
+	home     string
 	locals   []string // addresses that forwarding may dial
 	slots    chan struct{}
 }
@@ -54,6 +55,7 @@ func newServer(cfg boot.Config, c *children) (*server, error) {
 		config:   config,
 		children: c,
 		shell:    "/bin/sh",
+		home:     "/root",
 		locals:   []string{"localhost", "127.0.0.1", "::1", cfg.Address.Addr().String(), cfg.Hostname},
 		slots:    make(chan struct{}, maxConns),
 	}, nil

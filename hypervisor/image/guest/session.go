@@ -31,7 +31,7 @@ func (s *server) session(nc ssh.NewChannel) {
 	}
 	x := &session{server: s, ch: ch, env: []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=" + s.shell,
+		"HOME=" + s.home, "USER=root", "LOGNAME=root", "SHELL=" + s.shell,
 	}}
 	for r := range requests {
 		ok := x.handle(r)
@@ -62,13 +62,7 @@ func (x *session) handle(r *ssh.Request) bool {
 		if x.pid != 0 || x.term != nil {
 			return false
 		}
-		t, err := parsePTY(r.Payload)
-		if err != nil {
-			logf("ssh: terminal: %v", err)
-			return false
-		}
-		x.term = t
-		return x.setenv("TERM", t.name)
+		return x.requestTerminal(r.Payload)
 	case "window-change":
 		var m windowSize
 		return x.term != nil && ssh.Unmarshal(r.Payload, &m) == nil && x.term.resize(m) == nil
@@ -89,6 +83,18 @@ func (x *session) handle(r *ssh.Request) bool {
 		return sig != 0 && unix.Kill(-x.pid, sig) == nil
 	}
 	return false
+}
+
+func (x *session) requestTerminal(payload []byte) bool {
+	m, err := parsePTY(payload)
+	if err == nil {
+		x.term, err = newTerminal(m)
+	}
+	if err != nil {
+		logf("ssh: terminal: %v", err)
+		return false
+	}
+	return x.setenv("TERM", m.Term)
 }
 
 func (x *session) setenv(name, value string) bool {
@@ -186,7 +192,7 @@ func (x *session) startTerminal(args []string) error {
 // spawn starts the shell on the given standard files.
 func (x *session) spawn(args []string, files [3]*os.File, ctty bool) (<-chan syscall.WaitStatus, error) {
 	attr := &syscall.ProcAttr{
-		Dir:   "/root",
+		Dir:   x.server.home,
 		Env:   x.env,
 		Files: []uintptr{files[0].Fd(), files[1].Fd(), files[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: ctty, Ctty: 0},

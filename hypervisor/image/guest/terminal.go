@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -17,17 +18,27 @@ type terminal struct {
 // windowSize is the payload of window-change (RFC 4254, section 6.7).
 type windowSize struct{ Columns, Rows, Width, Height uint32 }
 
-// parsePTY reads the payload of pty-req (RFC 4254, section 6.2) and opens the
-// master. Terminal modes keep the kernel's defaults.
-func parsePTY(payload []byte) (*terminal, error) {
-	var m struct {
-		Term                         string
-		Columns, Rows, Width, Height uint32
-		Modes                        string
-	}
+// A ptyRequest is the payload of pty-req (RFC 4254, section 6.2). Terminal
+// modes keep the kernel's defaults.
+type ptyRequest struct {
+	Term                         string
+	Columns, Rows, Width, Height uint32
+	Modes                        string
+}
+
+func parsePTY(payload []byte) (ptyRequest, error) {
+	var m ptyRequest
 	if err := ssh.Unmarshal(payload, &m); err != nil {
-		return nil, err
+		return m, err
 	}
+	if len(m.Term) > maxEnvValue {
+		return m, errors.New("name too long")
+	}
+	return m, nil
+}
+
+// newTerminal opens the master of a new pair.
+func newTerminal(m ptyRequest) (*terminal, error) {
 	// O_NONBLOCK lets the runtime's poller carry blocked reads.
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
