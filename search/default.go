@@ -71,6 +71,7 @@ func defaultDimensions() []Dimension {
 		{Name: DimPlace, Kind: KindPlace, Tree: true, Doc: "latitude and longitude; see within()"},
 		{Name: DimCoordinate, Kind: KindCoordinate, Tree: true, Doc: "network coordinate; see rtt()"},
 
+		{Name: "name", Kind: KindText, Doc: "what its owner calls the server"},
 		{Name: DimServer, Kind: KindText, Tree: true, Doc: "peer ID of the server"},
 		{Name: DimOwner, Kind: KindText, Tree: true, Doc: "registered subject that owns the server, from its credential"},
 		{Name: "reputation", Kind: KindNumber, Min: 0, Max: 1, Tree: true, Doc: "0 (bad) to 1 (good)"},

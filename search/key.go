@@ -132,7 +132,7 @@ func (c CellID) String() string {
 }
 
 // check returns an error unless the schema has such a cell.
-func (s *Schema) checkCell(c CellID) error {
+func (s *Schema) CheckCell(c CellID) error {
 	if _, ok := s.Tree(c.Tree); c.Tree != "" && !ok {
 		return fmt.Errorf("%w: no tree %.40q in the schema of this network", ErrBadQuery, c.Tree)
 	}

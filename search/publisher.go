@@ -169,6 +169,9 @@ func (p *Publisher) Settled() bool {
 	return true
 }
 
+// Wake returns when a PublisherTick is due.
+func (p *Publisher) Wake() time.Time { return p.wake }
+
 // Step takes in what happened and returns what to do. The caller owns the
 // effects.
 func (p *Publisher) Step(now time.Time, input PublisherInput) []PublisherEffect {
@@ -198,9 +201,8 @@ func (p *Publisher) offer(now time.Time, ad *Signed) {
 		return
 	}
 	before := p.ad
-	p.ad = ad
+	p.ad, p.round = ad, now.Add(p.cfg.Renew) // every lease is renewed by this
 	if before == nil {
-		p.round = now.Add(p.cfg.Renew)
 		p.ways = append(p.ways, &way{levels: []*level{{cell: RecordOf(ad.Ad.Server)}}})
 		for _, t := range p.schema.trees {
 			p.ways = append(p.ways, &way{tree: t, key: p.schema.KeyOf(t, ad), levels: []*level{{cell: Root(t.Name)}}})

@@ -49,3 +49,25 @@ func (s *Schema) Check(q Query) error {
 		return fmt.Errorf("%w: %s is a %s, which has no order", ErrBadQuery, q.OrderBy, d.Kind)
 	}
 }
+
+// CheckCellQuery returns an error that wraps ErrBadQuery unless a holder can
+// answer q.
+func (s *Schema) CheckCellQuery(q CellQuery) error {
+	if err := s.CheckCell(q.Cell); err != nil {
+		return err
+	}
+	if err := s.Check(q.Query); err != nil {
+		return err
+	}
+	if q.After == nil || q.After.Value.IsZero() {
+		return nil
+	}
+	d, ok := s.Dimension(q.Query.OrderBy)
+	if !ok {
+		return fmt.Errorf("%w: a cursor with a value, but no order", ErrBadQuery)
+	}
+	if err := q.After.Value.check(d); err != nil {
+		return fmt.Errorf("%w: cursor: %w", ErrBadQuery, err)
+	}
+	return nil
+}

@@ -1,6 +1,8 @@
 package search
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -84,9 +86,10 @@ func (t Tree) Keyspace() dht.Keyspace { return dht.Keyspace("tree/" + t.Name) }
 // network: participants with different schemas do not find each other's ads.
 // Use NewSchema; a Schema is immutable and may be used at once.
 type Schema struct {
-	dims  []Dimension
-	trees []Tree
-	index map[string]int
+	dims        []Dimension
+	trees       []Tree
+	index       map[string]int
+	fingerprint uint64
 }
 
 // NewSchema checks dims and composites and returns the schema: one tree for
@@ -126,7 +129,24 @@ func NewSchema(dims []Dimension, composites ...Tree) (*Schema, error) {
 		}
 		s.trees = append(s.trees, Tree{Name: t.Name, Dims: slices.Clone(t.Dims)})
 	}
+	s.fingerprint = s.hash()
 	return s, nil
+}
+
+// Fingerprint tells schemas apart: summaries and keys of one mean nothing in
+// another.
+func (s *Schema) Fingerprint() uint64 { return s.fingerprint }
+
+// hash covers everything that keys and summaries depend on.
+func (s *Schema) hash() uint64 {
+	h := sha256.New()
+	for _, d := range s.dims {
+		fmt.Fprintf(h, "%q %q %q %v %v %q %q\n", d.Name, d.Kind, d.Unit, d.Min, d.Max, d.Scale, d.Values)
+	}
+	for _, t := range s.trees {
+		fmt.Fprintf(h, "%q %q\n", t.Name, t.Dims)
+	}
+	return binary.BigEndian.Uint64(h.Sum(nil))
 }
 
 // Dimensions returns the dimensions in order. The caller must not change them.

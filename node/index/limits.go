@@ -1,0 +1,55 @@
+package index
+
+import "time"
+
+const (
+	// maxRequest bounds a request: an ad and 256 placements, or a predicate.
+	maxRequest = 64 << 10
+	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
+	// and 16 children of 40 dimensions and 4 holders with their addresses.
+	maxReply = 1 << 20
+	// maxCurrent bounds the answer to a request for a current ad.
+	maxCurrent = 16 << 10
+	// maxListed bounds how many cells, contacts or children a message may
+	// list before it is taken for hostile.
+	maxListed = 256
+	// askTimeout bounds a request to a holder; a second holder is asked long
+	// before.
+	askTimeout = 2 * time.Second
+	// publishTimeout bounds a publish, withdraw or push.
+	publishTimeout = 4 * time.Second
+	// verifyTimeout bounds the wait for a server's current ad: a dial across
+	// the world and back.
+	verifyTimeout = 2 * time.Second
+	// locateTimeout bounds a lookup of holders.
+	locateTimeout = 4 * time.Second
+	// withdrawTimeout bounds what Close spends on withdrawing the ads.
+	withdrawTimeout = time.Second
+	// searchTimeout bounds a query whose context has no deadline.
+	searchTimeout = 30 * time.Second
+	// locateTTL is how long the holders of a cell are remembered while they
+	// answer. A participant that joined closer to a cell is found after that.
+	locateTTL = 30 * time.Second
+	// maxLocated bounds the cells whose holders are remembered.
+	maxLocated = 4096
+	// maxVerifiedAds bounds the ads whose signatures need no second look.
+	maxVerifiedAds = 4096
+	// rootsTTL is how long the summaries of root cells steer the choice of a
+	// tree; they never decide what is found.
+	rootsTTL = 60 * time.Second
+	// maxPushes bounds the summaries that wait to be sent up; those beyond it
+	// are repeated a minute later.
+	maxPushes = 1024
+	// pushWorkers is how many are sent at once.
+	pushWorkers = 4
+	// maxCalls bounds the requests of one publisher that are under way.
+	maxCalls = 16
+	// changeInterval is the shortest time between two ads of this node: a
+	// server whose load moves every moment need not tell every moment.
+	changeInterval = 250 * time.Millisecond
+	// currentTTL is how long an answer to a request for the current ad is
+	// repeated rather than signed anew.
+	currentTTL = 200 * time.Millisecond
+	// holderTick is how often leases end and summaries go up.
+	holderTick = time.Second
+)
