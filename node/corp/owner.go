@@ -128,8 +128,9 @@ func (s *Service) gather(group []*call) []*call {
 func (s *Service) commit(group []*call) {
 	outcomes := make([]outcome, len(group))
 	var records []ledger.Record
+	var now time.Time // one for what is due and for the command after it
 	apply := func(cmd ledger.Command) (ledger.Result, error) {
-		result, entries, err := s.state.Apply(s.conf.Clock(), cmd)
+		result, entries, err := s.state.Apply(now, cmd)
 		if err == nil && result.Changed {
 			records = append(records, ledger.Record{
 				Seq: s.journal.Seq() + uint64(len(records)) + 1, Time: s.state.Now().UnixNano(), Command: cmd, Entries: entries,
@@ -138,7 +139,8 @@ func (s *Service) commit(group []*call) {
 		return result, err
 	}
 	for i, c := range group {
-		if err := s.expire(apply); err != nil {
+		now = s.conf.Clock()
+		if err := s.expire(now, apply); err != nil {
 			outcomes[i].err = err
 			continue
 		}
@@ -155,6 +157,8 @@ func (s *Service) commit(group []*call) {
 	if err != nil {
 		s.failed = err
 	}
+	s.groups.Add(1)
+	s.records.Add(uint64(len(records)))
 	for i, c := range group {
 		if s.failed != nil {
 			outcomes[i] = outcome{err: fmt.Errorf("%w: %w", ErrUnavailable, s.failed)}
@@ -165,10 +169,10 @@ func (s *Service) commit(group []*call) {
 
 // expire carries out what is due by time, before the next command. Every tick
 // does at least one thing, so the loop ends.
-func (s *Service) expire(apply func(ledger.Command) (ledger.Result, error)) error {
+func (s *Service) expire(now time.Time, apply func(ledger.Command) (ledger.Result, error)) error {
 	for {
 		due, ok := s.state.NextExpiry()
-		if !ok || s.state.Config().Network == "" || due.After(s.conf.Clock()) {
+		if !ok || s.state.Config().Network == "" || due.After(now) {
 			return nil
 		}
 		if result, err := apply(&ledger.Tick{}); err != nil || !result.Changed {

@@ -40,7 +40,9 @@ func (s *Service) serve(request []byte, answer func(*wire.CorpRequest) (*wire.Co
 	} else {
 		resp, err = answer(req)
 	}
+	s.served.Add(1)
 	if err != nil {
+		s.refused.Add(1)
 		s.conf.Logger.Debug("xenocorp refused a call", slog.String("call", fmt.Sprintf("%T", req.GetCall())), slog.Any("error", err))
 		resp = &wire.CorpResponse{Error: refusal(err)}
 	}
@@ -85,6 +87,10 @@ func (s *Service) register(ctx context.Context, from dht.PeerID, call *wire.Corp
 	result, err := s.command(ctx, &ledger.Register{
 		By: from, Code: ledger.HashCode(call.GetCode()), Name: call.GetName(), Roles: rolesFromWire(call.GetRoles()),
 	})
+	if err == nil && result.Changed {
+		s.conf.Logger.Info("xenocorp registered a peer",
+			slog.String("peer", from.String()), slog.String("subject", result.Credential.Subject), slog.Uint64("serial", result.Credential.Serial))
+	}
 	return s.sealed(ledger.KindCredential, result.Credential, err)
 }
 
@@ -295,6 +301,10 @@ func (s *Service) revoke(ctx context.Context, from dht.PeerID, call *wire.CorpRe
 		return nil, err
 	}
 	result, err := s.command(ctx, &ledger.Revoke{ID: id, By: from, Peer: peer, Note: call.GetNote()})
+	if err == nil && result.Changed {
+		s.conf.Logger.Info("xenocorp revoked a peer",
+			slog.String("peer", peer.String()), slog.String("by", from.String()), slog.Uint64("seq", result.Revocations.Seq))
+	}
 	return s.sealed(ledger.KindRevocations, result.Revocations, err)
 }
 

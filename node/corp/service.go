@@ -86,6 +86,8 @@ type Service struct {
 	credential  atomic.Pointer[ledger.Envelope]
 	revocations atomic.Pointer[ledger.Envelope]
 
+	served, refused, groups, records atomic.Uint64 // as in Stats
+
 	owner // owned by the goroutine of run
 }
 
@@ -199,6 +201,19 @@ func (s *Service) Credential() *ledger.Envelope { return s.credential.Load() }
 
 // Revocations returns the newest signed list of revoked credentials.
 func (s *Service) Revocations() *ledger.Envelope { return s.revocations.Load() }
+
+// Stats are counts since the start of the service.
+type Stats struct {
+	Served  uint64 // calls answered, refusals included
+	Refused uint64 // of these
+	Groups  uint64 // writes to the disk, at most
+	Records uint64 // commands that changed the ledger
+}
+
+// Stats returns the counts so far.
+func (s *Service) Stats() Stats {
+	return Stats{Served: s.served.Load(), Refused: s.refused.Load(), Groups: s.groups.Load(), Records: s.records.Load()}
+}
 
 // Accounts returns all accounts.
 func (s *Service) Accounts(ctx context.Context) (ledger.Accounts, error) {

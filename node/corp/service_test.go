@@ -308,6 +308,9 @@ func TestManyAtOnce(t *testing.T) {
 	if o, err := client.Order(ctx, d.order.ID); err != nil || o.Free != 2 || o.Held != 98 {
 		t.Errorf("order %+v, %v", o, err)
 	}
+	if st := w.corp.Stats(); st.Served == 0 || st.Refused != 0 {
+		t.Errorf("stats after a restart %+v", st)
+	}
 	orders, err := client.Orders(ctx)
 	if err != nil || len(orders) != 1 || orders[0].ID != d.order.ID {
 		t.Errorf("orders %+v, %v", orders, err)
