@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/ipfs/go-cid"
@@ -41,6 +42,7 @@ var decMode = must(cbor.DecOptions{
 	UTF8:              cbor.UTF8RejectInvalid,
 	NaN:               cbor.NaNDecodeForbidden,
 	Inf:               cbor.InfDecodeForbidden,
+	DefaultMapType:    reflect.TypeFor[map[string]any](),
 	FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	BignumTag:         cbor.BignumTagForbidden,
 }.DecMode())
