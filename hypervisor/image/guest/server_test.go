@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 
 	"github.com/xenoserver/xeno/hypervisor/image/boot"
 )
+
+// collector is one for all tests: two would take each other's children.
+var collector = sync.OnceValue(newChildren)
 
 // start runs the guest's server on this machine, with this machine's shell.
 func start(t *testing.T) (addr string, host, client ssh.Signer) {
@@ -38,7 +42,7 @@ func start(t *testing.T) (addr string, host, client ssh.Signer) {
 	s, err := newServer(boot.Config{
 		Hostname: "guest", Address: netip.MustParsePrefix("10.213.0.2/30"),
 		HostKey: string(hostPEM), Keys: []string{string(ssh.MarshalAuthorizedKey(signers[1].PublicKey()))},
-	}, newChildren())
+	}, collector())
 	if err != nil {
 		t.Fatal(err)
 	}
