@@ -1,21 +1,17 @@
 package blocks
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/ipfs/boxo/blockstore"
 	"github.com/ipfs/boxo/datastore/dshelp"
 	block "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
+	flatfs "github.com/ipfs/go-ds-flatfs"
 	ipld "github.com/ipfs/go-ipld-format"
 	"github.com/multiformats/go-multihash"
 	"golang.org/x/sys/unix"
@@ -160,6 +156,9 @@ func (s *Store) PutMany(ctx context.Context, bs []block.Block) error {
 			return fmt.Errorf("blocks: write: %w", err)
 		}
 		if err := s.write(ctx, fresh); err != nil {
+			if errors.Is(err, ErrFull) && s.makeRoom(ctx, fresh) {
+				continue // the disk is smaller than the limit: the cache gives way
+			}
 			return fmt.Errorf("blocks: write: %w", err)
 		}
 		if busy == nil {
@@ -219,10 +218,10 @@ func (s *Store) write(ctx context.Context, claimed []block.Block) error {
 	if len(claimed) == 0 {
 		return nil
 	}
-	err := s.raw.PutMany(ctx, claimed)
+	err := s.writeFiles(ctx, claimed)
 	if err != nil {
 		for _, b := range claimed { // what was written before the failure
-			if derr := s.raw.DeleteBlock(context.WithoutCancel(ctx), b.Cid()); derr != nil && !errors.Is(derr, ds.ErrNotFound) {
+			if derr := s.flat.Delete(context.WithoutCancel(ctx), dsKey(keyOf(b.Cid()))); derr != nil && !errors.Is(derr, ds.ErrNotFound) {
 				err = errors.Join(err, derr)
 			}
 		}
@@ -246,6 +245,49 @@ func (s *Store) write(ctx context.Context, claimed []block.Block) error {
 		}
 	}
 	return nil
+}
+
+// makeRoom collects as much as bs take, and tells whether anything was
+// collected.
+func (s *Store) makeRoom(ctx context.Context, bs []block.Block) bool {
+	var need int64
+	for _, b := range bs {
+		need += charge(int64(len(b.RawData())))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.used
+	for before-s.used < need {
+		if !s.evictLocked(ctx) {
+			break
+		}
+	}
+	return s.used < before
+}
+
+// writeFiles writes the files of blocks, in one batch if there are several: it
+// syncs a directory once. A batch that failed leaves its temporary files to
+// whoever discards it.
+func (s *Store) writeFiles(ctx context.Context, bs []block.Block) error {
+	if len(bs) == 1 {
+		return s.flat.Put(ctx, dsKey(keyOf(bs[0].Cid())), bs[0].RawData())
+	}
+	batch, err := s.flat.Batch(ctx)
+	if err != nil {
+		return err
+	}
+	for _, b := range bs {
+		if err = batch.Put(ctx, dsKey(keyOf(b.Cid())), b.RawData()); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = batch.Commit(ctx)
+	}
+	if d, ok := batch.(flatfs.DiscardableBatch); ok && err != nil {
+		err = errors.Join(err, d.Discard(context.WithoutCancel(ctx)))
+	}
+	return err
 }
 
 // DeleteBlock removes a block, pinned or not; what is not here is no error.
@@ -322,43 +364,4 @@ func (v holdView) PutMany(ctx context.Context, bs []block.Block) error {
 	}
 	defer v.hold.writers.Done()
 	return v.Store.PutMany(ctx, bs)
-}
-
-// found is a block file.
-type found struct {
-	key      string
-	size     int64
-	modified time.Time
-}
-
-// scan lists the block files below dir, oldest first. Other files are not
-// its business.
-func scan(dir string) ([]found, error) {
-	var all []found
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), ".") {
-			return fs.SkipDir
-		}
-		name, ok := strings.CutSuffix(d.Name(), ".data")
-		if !ok || !d.Type().IsRegular() {
-			return nil
-		}
-		mh, err := dshelp.DsKeyToMultihash(ds.NewKey(name))
-		if err != nil {
-			return nil //nolint:nilerr // not a block's name: not ours
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		all = append(all, found{string(mh), info.Size(), info.ModTime()})
-		return nil
-	})
-	slices.SortFunc(all, func(a, b found) int {
-		return cmp.Or(a.modified.Compare(b.modified), strings.Compare(a.key, b.key))
-	})
-	return all, err
 }

@@ -25,7 +25,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/ipfs/boxo/blockstore"
 	block "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ds "github.com/ipfs/go-datastore"
@@ -79,7 +78,6 @@ type Store struct {
 	maxBlocks int
 	lock      *os.File
 	flat      *flatfs.Datastore
-	raw       blockstore.Blockstore
 
 	mu      sync.Mutex // guards the following
 	entries map[string]*entry
@@ -140,8 +138,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		dir: cfg.Dir, maxBytes: cfg.MaxBytes, maxBlocks: cfg.MaxBlocks, lock: lock, flat: flat,
-		// The index knows what is there, so the wrapper need not look.
-		raw:     blockstore.NewBlockstore(flat, blockstore.NoPrefix(), blockstore.WriteThrough(true)),
 		entries: make(map[string]*entry),
 		refs:    make(map[string]int),
 		cached:  list.New(),
