@@ -23,14 +23,20 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the golden files in testdata")
 
-func testKey(n byte) ed25519.PrivateKey {
-	seed := make([]byte, ed25519.SeedSize)
-	seed[0] = n
-	return ed25519.NewKeyFromSeed(seed)
-}
+// testKeys are the keys of all tests, made once.
+var testKeys = func() (keys [16]ed25519.PrivateKey) {
+	for n := range keys {
+		seed := make([]byte, ed25519.SeedSize)
+		seed[0] = byte(n)
+		keys[n] = ed25519.NewKeyFromSeed(seed)
+	}
+	return keys
+}()
+
+func testKey(n byte) ed25519.PrivateKey { return testKeys[n] }
 
 func testPeer(n byte) dht.PeerID {
-	return dht.PeerIDFromKey(testKey(n).Public().(ed25519.PublicKey))
+	return dht.PeerIDFromKey(testKeys[n].Public().(ed25519.PublicKey))
 }
 
 // testDocument is one document of a kind with every field set.
