@@ -54,11 +54,6 @@ func Conform(t *testing.T, newDriver func(dir string) hypervisor.Driver, makeSpe
 	}
 }
 
-// clean removes what the test left and checks that nothing is left then.
-// gone checks that an instance left neither file nor process.
-// noTrace checks that no file's name tells of id.
-// notLess checks that no field of a usage shrank.
-// until looks at something again and again until it is true.
 // life goes through start, a second start, stop, remove and start again.
 func (s *suite) life() {
 	spec := s.spec("life")

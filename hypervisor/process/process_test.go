@@ -286,8 +286,6 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestCgroup checks that the child is born in its group, and that it takes all
-// of it along when it ends.
 func TestExistsAndNotFound(t *testing.T) {
 	p := startChild(t, "sleep")
 	_, err := Start(t.Context(), Config{Dir: p.dir, Name: childArg, Args: []string{"sleep"}})
@@ -368,7 +366,6 @@ func TestKeeperKilled(t *testing.T) {
 	}
 }
 
-// TestForeign checks that a record that names a stranger's process hits nobody.
 func TestWaitIsCancelled(t *testing.T) {
 	p := startChild(t, "sleep")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

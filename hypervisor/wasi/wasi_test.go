@@ -26,56 +26,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program assembles a module whose _start is made by body, which may call
-// what of WASI it needs.
-// say writes a constant string that lies at address 64.
-var (
-	exits = func(code int32) []byte {
-		return program(func(_ *asm.Module, wasi imports) []asm.Code {
-			return []asm.Code{asm.Int32(code), asm.Call(wasi("proc_exit", 1))}
-		})
-	}
-	// spins prints a line and goes on for ever without calling the host.
-	spins = program(func(m *asm.Module, wasi imports) []asm.Code {
-		return []asm.Code{say(m, wasi("fd_write", 4), "spinning\n"), asm.Loop(asm.Br(0))}
-	})
-	traps = program(func(*asm.Module, imports) []asm.Code { return []asm.Code{asm.Unreachable} })
-	// recurses without end.
-	recurses = func() []byte {
-		m := &asm.Module{}
-		m.Export("_start", m.Func(nil, nil, nil, asm.Call(0)))
-		return m.Bytes()
-	}()
-	floods = program(func(m *asm.Module, wasi imports) []asm.Code {
-		return []asm.Code{asm.Loop(say(m, wasi("fd_write", 4), strings.Repeat("flood ", 1000)+"\n"), asm.Br(0))}
-	})
-	// grows takes memory page by page, touches each, and exits with 3 when it
-	// gets no more, after it wrote "full".
-	grows = program(func(m *asm.Module, wasi imports) []asm.Code {
-		write, exit := wasi("fd_write", 4), wasi("proc_exit", 1)
-		return []asm.Code{
-			asm.Block(asm.Loop(
-				asm.Int32(1), asm.MemoryGrow, asm.Set(0),
-				asm.Get(0), asm.Int32(-1), asm.I32Eq, asm.BrIf(1),
-				asm.Get(0), asm.Int32(pageBytes), asm.I32Mul, asm.Int32(1), asm.Store8(0),
-				asm.Br(0),
-			)),
-			say(m, write, "full\n"), asm.Int32(3), asm.Call(exit),
-		}
-	})
-	echoes = program(func(_ *asm.Module, wasi imports) []asm.Code {
-		read, write := wasi("fd_read", 4), wasi("fd_write", 4)
-		return []asm.Code{asm.Block(asm.Loop(
-			asm.Int32(0), asm.Int32(1024), asm.Store32(0), asm.Int32(0), asm.Int32(4096), asm.Store32(4),
-			asm.Int32(0), asm.Int32(0), asm.Int32(1), asm.Int32(8), asm.Call(read), asm.Drop,
-			asm.Int32(8), asm.Load32(0), asm.I32Eqz, asm.BrIf(1),
-			asm.Int32(0), asm.Int32(8), asm.Load32(0), asm.Store32(4),
-			asm.Int32(1), asm.Int32(0), asm.Int32(1), asm.Int32(8), asm.Call(write), asm.Drop,
-			asm.Br(0),
-		))}
-	})
-)
-
 // groups are real control groups where this user may make them, else none.
 func groups(t *testing.T) *cgroup.Tree {
 	t.Helper()
@@ -261,7 +211,6 @@ func TestBadModules(t *testing.T) {
 	}
 }
 
-// compileGuest compiles testdata/guest, a program in Go.
 // TestReach runs a program that tries to get out.
 func TestReach(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
