@@ -87,8 +87,11 @@ func (n *Node) find(ctx context.Context, req api.SearchRequest) (search.Answer, 
 	if err != nil {
 		return search.Answer{}, err
 	}
-	answer, err := n.index.Search(ctx, q, index.Options{Verify: true, Explain: req.Explain})
-	return answer, apiError(err)
+	answer, err := n.index.Search(ctx, q, index.Options{Explain: req.Explain})
+	if err != nil {
+		return search.Answer{}, apiError(err)
+	}
+	return *answer, nil
 }
 
 // compile turns the text of a request into a query.

@@ -54,7 +54,7 @@ func (nw *network) start(name string) *node.Node {
 	if err != nil {
 		nw.t.Fatal(err)
 	}
-	cfg.Logger = slog.New(slog.NewTextHandler(testWriter{nw.t, name}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	cfg.Logger = slog.New(slog.NewTextHandler(testWriter{nw.t, name}, &slog.HandlerOptions{Level: logLevel()}))
 	n, err := node.New(nw.t.Context(), cfg)
 	if err != nil {
 		nw.t.Fatalf("%s: %v", name, err)
@@ -145,7 +145,7 @@ func TestFlow(t *testing.T) {
 		t.Errorf("found %+v, want the cheap server, and the dear one excluded", found)
 	}
 	s, err := client.Run(ctx, api.RunRequest{
-		Query: `price_hour <= 1.0`, Terms: api.Terms{Environment: "wasi", Image: image.CID, Args: []string{"primes", demo.DefaultArg}},
+		Query: `price_hour <= 1.0`, Terms: api.Terms{Environment: "wasi", Image: image.CID, Args: []string{demo.DefaultArg}},
 	}, func(e api.RunEvent) { t.Logf("%s %s", e.Stage, e.Message) })
 	if err != nil {
 		t.Fatal(err)
@@ -240,4 +240,11 @@ func TestRegister(t *testing.T) {
 	if err != nil || books.Sum != 0 {
 		t.Errorf("books %+v, %v", books, err)
 	}
+}
+
+func logLevel() slog.Level {
+	if os.Getenv("XENO_TEST_LOG") == "debug" {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
