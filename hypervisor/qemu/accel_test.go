@@ -1,13 +1,17 @@
 package qemu
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/xenoserver/xeno/hypervisor"
 	"github.com/xenoserver/xeno/hypervisor/image"
+	"github.com/xenoserver/xeno/internal/testenv"
 )
 
 // TestAccelerator checks KVM with a real guest. Whatever comes out, it comes
@@ -34,6 +38,27 @@ func TestAccelerator(t *testing.T) {
 		if accel != first || took > checkTimeout/2 {
 			t.Errorf("second driver: %s in %v, first %s", accel, took, first)
 		}
+	}
+}
+
+// TestHangingKVM replaces QEMU by a program that hangs, as a kernel may do
+// under KVM within another machine.
+func TestHangingKVM(t *testing.T) {
+	testenv.Require(t, "root", testenv.Root())
+	dir := t.TempDir()
+	script := filepath.Join(dir, "qemu")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d := &Driver{config: Config{Binary: script}}
+	v, err := d.tryKVM(t.Context(), hypervisor.Spec{Kernel: script, Initrd: script})
+	if err != nil || v.KVM || !strings.Contains(v.Why, "did not start") {
+		t.Errorf("%+v, %v", v, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if v, err := d.tryKVM(ctx, hypervisor.Spec{Kernel: script, Initrd: script}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("cancelled: %+v, %v", v, err)
 	}
 }
 

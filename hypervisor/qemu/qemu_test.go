@@ -1,15 +1,18 @@
 package qemu
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +33,10 @@ import (
 
 func TestMain(m *testing.M) {
 	process.MaybeRun()
+	if os.Args[0] == daemonArg {
+		fmt.Fprintln(os.Stderr, daemon(os.Args[1], os.Args[2]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 
@@ -60,15 +67,19 @@ func newWorld(t *testing.T) *world {
 
 func (w *world) driver(t *testing.T, dir string) *Driver {
 	t.Helper()
-	nets, err := network.New(network.Config{Owner: w.owner})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := New(Config{Dir: dir, Network: nets, Cgroups: w.groups, Accel: accelTCG})
+	d, err := newDriver(dir, w.owner, w.groups)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
+}
+
+func newDriver(dir, owner string, groups *cgroup.Tree) (*Driver, error) {
+	nets, err := network.New(network.Config{Owner: owner})
+	if err != nil {
+		return nil, err
+	}
+	return New(Config{Dir: dir, Network: nets, Cgroups: groups, Accel: accelTCG})
 }
 
 func newKey(t *testing.T) (ssh.Signer, []byte) {
@@ -397,21 +408,47 @@ func testConfined(t *testing.T, c *ssh.Client, g guest) {
 	}
 }
 
-// TestDaemonKilled starts guests from a process that dies at once.
+// TestReadopt starts a guest from a daemon that is then killed with SIGKILL.
 func TestReadopt(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
-	g := w.boot(t, w.driver(t, dir), "adopt", nil)
-	c := g.client1(t)
+	spec, g := w.spec(t, "adopt")
+	data, err := json.Marshal(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{daemonArg, dir, w.owner}
+	cmd.Stdin = bytes.NewReader(data)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	err = json.NewDecoder(out).Decode(&g.Instance)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	d := w.driver(t, dir)
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), "adopt"); err != nil {
+			t.Error(err)
+		}
+	})
 	if removed, err := d.Sweep(t.Context()); err != nil || len(removed) != 0 {
 		t.Errorf("sweep: %v, %v", removed, err)
 	}
 	list, err := d.List(t.Context())
-	if err != nil || len(list) != 1 || list[0] != g.Instance {
+	if err != nil || len(list) != 1 || list[0].PID != g.PID || list[0].Tap != g.Tap || list[0].State != hypervisor.StateRunning {
 		t.Fatalf("list %+v, %v; started %+v", list, err, g.Instance)
 	}
-	if out, err := run(t, c, "echo alive"); err != nil || out != "alive\n" {
+	g.await(t, d)
+	if out, err := run(t, g.client1(t), "echo alive"); err != nil || out != "alive\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	if err := unix.Kill(g.PID, unix.SIGKILL); err != nil {
@@ -429,6 +466,33 @@ func TestReadopt(t *testing.T) {
 	if u, err := d.Usage(t.Context(), "adopt"); err != nil || u.TxBytes == 0 || u.Run == 0 {
 		t.Errorf("usage of the dead: %+v, %v", u, err)
 	}
+}
+
+// daemonArg makes the test program a daemon that starts the guest on its
+// standard input, says so and waits to be killed.
+const daemonArg = "qemu-test-daemon"
+
+func daemon(dir, owner string) error {
+	var spec hypervisor.Spec
+	if err := json.NewDecoder(os.Stdin).Decode(&spec); err != nil {
+		return err
+	}
+	groups, err := cgroup.Open(cgroup.Config{Parent: owner})
+	if err != nil {
+		return err
+	}
+	d, err := newDriver(dir, owner, groups)
+	if err != nil {
+		return err
+	}
+	in, err := d.Start(context.Background(), spec)
+	if err != nil {
+		return err
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(in); err != nil {
+		return err
+	}
+	select {}
 }
 
 func TestSweep(t *testing.T) {
