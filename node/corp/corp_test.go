@@ -5,9 +5,13 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/dht/kad"
@@ -22,6 +26,8 @@ type world struct {
 	now   time.Time
 	corp  *Service
 	fakes *fakeOverlay
+
+	crashing bool // after every call
 }
 
 // A fakeOverlay hands requests to the handlers that were registered, and
@@ -82,6 +88,9 @@ func (c caller) Request(ctx context.Context, _ dht.Contact, protocol string, req
 	response, err := h.h(ctx, c.self, request)
 	if err != nil {
 		return nil, &kad.RemoteError{Message: err.Error()}
+	}
+	if c.w.crashing {
+		c.w.crash()
 	}
 	if len(response) > limit {
 		o.t.Errorf("response of %d bytes on %s, limit %d", len(response), protocol, limit)
@@ -152,6 +161,42 @@ func (w *world) restart() {
 		w.t.Fatal(err)
 	}
 	w.start()
+}
+
+// crash copies the journal as it stands on the disk, as if the machine had died
+// now, and compares what a service makes of it with the one that lives on.
+func (w *world) crash() {
+	w.t.Helper()
+	conf := w.conf
+	conf.Dir = w.t.TempDir()
+	for _, name := range []string{"ledger.db", "ledger.db-wal"} {
+		b, err := os.ReadFile(filepath.Join(w.conf.Dir, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(conf.Dir, name), b, 0o600)
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	s, err := New(conf)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer s.Close()
+	got, err := s.Accounts(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	want, err := w.corp.Accounts(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("accounts after a crash (-live +restarted):\n%s", diff)
+	}
+	if s.Credential().CID() != w.corp.Credential().CID() || s.Revocations().CID() != w.corp.Revocations().CID() {
+		w.t.Error("a crash changed the own credential or the revocations")
+	}
 }
 
 func (w *world) pass(d time.Duration) {
@@ -243,6 +288,7 @@ func (d *deal) receipt(run time.Duration, prev *ledger.Envelope, seq uint64, fin
 
 func TestMainJob(t *testing.T) {
 	w := newWorld(t)
+	w.crashing = true
 	ctx := context.Background()
 	w.join(clientKey, "Client & Sons", ledger.RoleClient, ledger.RoleParticipant)
 	w.join(serverKey, "Server Ltd", ledger.RoleServer, ledger.RoleParticipant)
