@@ -30,8 +30,9 @@ type Options struct {
 	// other end of the pipe belongs to a parent that must not be outlived.
 	// Zero: none.
 	Lifeline int
-	// Ephemeral deletes the home directory at the end when the lifeline was
-	// cut, and the directory above it if that is empty then.
+	// Ephemeral deletes the home directory, and the log beside it that has its
+	// name and ".log", at the end when the lifeline was cut; and the directory
+	// above it if that is empty then.
 	Ephemeral bool
 }
 
@@ -67,6 +68,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		defer func() {
 			if life.cut() {
 				err = errors.Join(err, os.RemoveAll(opts.Home))
+				_ = os.Remove(opts.Home + ".log")      // if there is one
 				_ = os.Remove(filepath.Dir(opts.Home)) // by the last of several
 			}
 		}()

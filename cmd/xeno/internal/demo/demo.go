@@ -82,9 +82,8 @@ type Server struct {
 
 // An Environment is what was leased and why that kind.
 type Environment struct {
-	Kind   string `json:"kind"`
-	Why    string `json:"why"`
-	Driver string `json:"driver"`
+	Kind string `json:"kind"`
+	Why  string `json:"why"`
 }
 
 // Usage is what both meters read at the end. Second is null on a machine with

@@ -27,7 +27,7 @@ func (r *run) choose(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var m image.Manifest
-	dir := filepath.Join(r.world.dir, "linux")
+	dir := filepath.Join(r.client.cfg.Home, "linux")
 	if lack == "" && r.opts.Env != EnvWASI {
 		m, err = image.Build(ctx, image.Options{Out: dir})
 		if errors.Is(err, hypervisor.ErrNotSupported) {

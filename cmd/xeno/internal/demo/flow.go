@@ -289,7 +289,6 @@ func (r *run) settle(ctx context.Context) (string, error) {
 	if len(usage.Readings) > 1 {
 		r.result.Usage.Second = &usage.Readings[1]
 	}
-	r.result.Environment.Driver = s.Driver
 	var b strings.Builder
 	for i, m := range usage.Readings {
 		fmt.Fprintf(&b, "%s by %-7s %8.3f s of CPU, %8.3f s running, %d bytes in, %d out\n", [...]string{"billed", "second"}[min(i, 1)],

@@ -144,7 +144,9 @@ func (m *member) stop() error {
 	var err error
 	select {
 	case <-m.exited:
-		err = m.err
+		if !asked(m.err) {
+			err = m.err
+		}
 	case <-time.After(stopTimeout):
 		err = fmt.Errorf("did not end within %s and was killed", stopTimeout)
 	}
@@ -154,6 +156,17 @@ func (m *member) stop() error {
 		return fmt.Errorf("daemon %s: %w", m.name, err)
 	}
 	return nil
+}
+
+// asked tells whether a process ended by the signal that asks it to, which it
+// does in the instant before it listens to that.
+func asked(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
 // close stops every daemon, XenoCorp last so that the others can settle, and
