@@ -37,7 +37,10 @@ const (
 	// only dimension. More would make equal values share longer chains of
 	// inner cells before their hashes tell them apart.
 	singleBits = 12
-	// compositeBits is the same for all dimensions of a composite together.
+	// classBits is the same for sets and versions, classBits/2 for short
+	// enumerations: they have few values, so the chains must be short.
+	classBits = 8
+	// compositeBits is how many come from all dimensions of a composite together.
 	compositeBits = 24
 )
 
@@ -142,13 +145,38 @@ func (s *Schema) CheckCell(c CellID) error {
 	return nil
 }
 
-// KeyOf returns the key of an ad in a tree.
-func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
-	bits := singleBits
-	if len(t.Dims) > 1 {
-		bits = compositeBits
+// keyBits is how many bits of a key come from the dimension's value.
+func (d Dimension) keyBits() int {
+	switch {
+	case d.Kind == KindEnum && len(d.Values) < fanOut:
+		return classBits / 2
+	case d.Kind == KindEnum || d.Kind == KindSet || d.Kind == KindVersion:
+		return classBits
+	default:
+		return singleBits
 	}
-	each := bits / len(t.Dims)
+}
+
+// KeyOf returns the key of an ad in a tree. In a tree of one dimension the
+// first nibble is 0 for ads that lack it, and their hash follows at once.
+func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
+	if len(t.Dims) > 1 {
+		return s.compositeKey(t, ad)
+	}
+	d, _ := s.Dimension(t.Dims[0])
+	v, ok := ad.Ad.Attribute(d.Name)
+	if !ok {
+		return appendHash(Key{}, 4, ad.hash)
+	}
+	bits := d.keyBits()
+	low := uint32(1) << (bits - 4)
+	position := low + min(uint32(d.fraction(v)*float64(15*low)), 15*low-1)
+	k := Key{byte(position << (singleBits - bits) >> 4), byte(position << (singleBits - bits) << 4)}
+	return appendHash(k, bits, ad.hash)
+}
+
+func (s *Schema) compositeKey(t Tree, ad *Signed) (k Key) {
+	each := compositeBits / len(t.Dims)
 	var positions [maxTreeDims]uint32
 	for i, name := range t.Dims {
 		d, _ := s.Dimension(name)
@@ -156,14 +184,13 @@ func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
 			positions[i] = keyPosition(d.fraction(v), each)
 		}
 	}
-	var k Key
-	for bit := range bits {
+	for bit := range compositeBits {
 		from := positions[bit%len(t.Dims)]
 		if from>>(each-1-bit/len(t.Dims))&1 == 1 {
 			k[bit/8] |= 0x80 >> (bit % 8)
 		}
 	}
-	return appendHash(k, bits, ad.hash)
+	return appendHash(k, compositeBits, ad.hash)
 }
 
 // appendHash fills the key behind its first bits from the hash. bits is a

@@ -12,8 +12,8 @@ import (
 type Placement struct {
 	Tree  string
 	Level uint8
-	// Settled tells that the cell below has the ad already, so that an inner
-	// cell need not keep it meanwhile.
+	// Settled tells that a cell below, or one above, has the ad already, so
+	// that an inner cell need not keep it meanwhile.
 	Settled bool
 }
 

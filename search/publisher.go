@@ -17,6 +17,10 @@ type PublisherConfig struct {
 	// they all answer; 0 means 5 min. A participant that joined closer to a
 	// cell is used from then on; one that died is replaced at once.
 	Relocate time.Duration
+	// Gather is how long a publish may wait for others to the same holder
+	// while lookups are under way; 0 means 50 ms. Longer saves messages, and
+	// makes a new ad searchable that much later.
+	Gather time.Duration
 	// Retry is how long the first repetition waits after a failure; it
 	// doubles up to Renew. 0 means 2 s.
 	Retry time.Duration
@@ -25,6 +29,7 @@ type PublisherConfig struct {
 func (c PublisherConfig) withDefaults() PublisherConfig {
 	c.Renew = cmp.Or(c.Renew, 60*time.Second)
 	c.Relocate = cmp.Or(c.Relocate, 5*time.Minute)
+	c.Gather = cmp.Or(c.Gather, 50*time.Millisecond)
 	c.Retry = cmp.Or(c.Retry, 2*time.Second)
 	return c
 }
@@ -115,7 +120,7 @@ type spot struct {
 	answered bool
 	held     bool // it leases the ad
 	inner    bool // it sends publishers down
-	settled  bool // it was told that the cell below has the ad
+	settled  bool // it was told that another cell has the ad
 	failures int
 }
 
@@ -146,6 +151,7 @@ type Publisher struct {
 	ways    []*way
 	round   time.Time // when the next renewals are due
 	wake    time.Time // nothing is due before
+	gather  time.Time // what is due waits for more until then; zero: nothing does
 	stopped bool
 	effects []PublisherEffect
 }
@@ -162,7 +168,7 @@ func (p *Publisher) Settled() bool {
 		return false
 	}
 	for _, w := range p.ways {
-		if last := w.levels[len(w.levels)-1]; !last.has() || last.anyInner() {
+		if last := len(w.levels) - 1; !w.has(last) || w.levels[last].anyInner() {
 			return false
 		}
 	}
@@ -340,12 +346,43 @@ func (p *Publisher) plan(now time.Time) {
 		p.round = p.round.Add(p.cfg.Renew)
 	}
 	p.wake = p.round
-	var out batches
+	due, lookups := false, false
 	for _, w := range p.ways {
 		p.shape(w)
 		for i, l := range w.levels {
+			p.relieve(now, w, i)
 			p.locate(now, l)
-			p.due(now, w, i, &out)
+			lookups = lookups || l.locating
+			due = p.due(now, l) || due
+		}
+	}
+	if !due {
+		return
+	}
+	if p.gather.IsZero() {
+		p.gather = now.Add(p.cfg.Gather)
+	}
+	if lookups && now.Before(p.gather) {
+		p.wake = earlier(p.wake, p.gather)
+		return
+	}
+	p.gather = time.Time{}
+	p.send(now)
+}
+
+// send emits the publishes that are due, one message to a holder.
+func (p *Publisher) send(now time.Time) {
+	var out batches
+	for _, w := range p.ways {
+		for i, l := range w.levels {
+			settled := w.settled(i) || w.covered(i)
+			for _, s := range l.spots {
+				if s.busy || now.Before(s.next) {
+					continue
+				}
+				s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
+				out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
+			}
 		}
 	}
 	for _, b := range out.list {
@@ -373,23 +410,62 @@ func (p *Publisher) locate(now time.Time, l *level) {
 	}
 }
 
-// due adds what level i of a way has to send.
-func (p *Publisher) due(now time.Time, w *way, i int, out *batches) {
-	l := w.levels[i]
-	settled := i+1 < len(w.levels) && w.levels[i+1].has()
+// due tells whether a level has something to send.
+func (p *Publisher) due(now time.Time, l *level) (due bool) {
 	for _, s := range l.spots {
-		if settled && s.held && s.inner && !s.settled {
-			s.next = now
-		}
 		switch {
 		case s.busy:
 		case now.Before(s.next):
 			p.wake = earlier(p.wake, s.next)
 		default:
-			s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
-			out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
+			due = true
 		}
 	}
+	return due
+}
+
+// relieve makes it due to tell the holders of level i, which keep the ad only
+// until the cell below has it, that it has.
+func (p *Publisher) relieve(now time.Time, w *way, i int) {
+	if !w.settled(i) {
+		return
+	}
+	for _, s := range w.levels[i].spots {
+		if s.held && s.inner && !s.settled {
+			s.next = now
+		}
+	}
+}
+
+// settled tells whether the cells below level i have the ad.
+func (w *way) settled(i int) bool { return i+1 < len(w.levels) && w.has(i+1) }
+
+// has tells whether half of the holders of level i lease the ad, or send it
+// down to where it is leased.
+func (w *way) has(i int) bool {
+	n, below := 0, w.settled(i)
+	for _, s := range w.levels[i].spots {
+		if s.answered && (s.held || s.inner && below) {
+			n++
+		}
+	}
+	return n > 0 && 2*n >= len(w.levels[i].spots)
+}
+
+// covered tells whether a cell above level i leases the ad meanwhile.
+func (w *way) covered(i int) bool {
+	for _, l := range w.levels[:i] {
+		n := 0
+		for _, s := range l.spots {
+			if s.answered && s.held {
+				n++
+			}
+		}
+		if n > 0 && 2*n >= len(l.spots) {
+			return true
+		}
+	}
+	return false
 }
 
 // shape makes a way longer where a cell sends down, and shorter where a cell
@@ -412,18 +488,6 @@ func (p *Publisher) shape(w *way) {
 		p.withdraw(w.left)
 		w.left = nil
 	}
-}
-
-// has tells whether half of the holders of the cell lease the ad, or send it
-// down and have it on the way.
-func (l *level) has() bool {
-	n := 0
-	for _, s := range l.spots {
-		if s.answered && (s.held || s.inner && s.settled) {
-			n++
-		}
-	}
-	return n > 0 && 2*n >= len(l.spots)
 }
 
 func (l *level) anyInner() bool {

@@ -17,6 +17,7 @@ func TestExactAtRest(t *testing.T) {
 			t.Fatal("an ad is not settled after 3 s")
 		}
 	}
+	t.Logf("%d publishes, %d lookups", w.publishes, w.lookups)
 	requests := 0
 	for range 200 {
 		q := randomQuery(w.rng)

@@ -25,6 +25,8 @@ type world struct {
 	queue  events
 	seq    int
 	steps  int
+
+	publishes, lookups int
 }
 
 type peer struct {
@@ -194,8 +196,10 @@ func (w *world) publisher(pub *Publisher, in PublisherInput) {
 	for _, e := range pub.Step(w.now, in) {
 		switch e := e.(type) {
 		case Locate:
+			w.lookups++
 			w.after(w.latency(), func() { w.publisher(pub, Located{e.Cell, w.closest(e.Cell)}) })
 		case SendPublish:
+			w.publishes++
 			var placing Placing
 			w.request(e.To.ID, func(p *peer) {
 				w.holder(p, Publish{From: e.Ad.Ad.Server, Ad: e.Ad, Places: e.Places}, func(r HolderEffect) { placing = r.(Placing) })
