@@ -234,8 +234,8 @@ func (d *Driver) Counters(ctx context.Context, id string) (Counters, error) {
 	return f.client().counters(ctx)
 }
 
-// Usage implements hypervisor.Driver: CPU time and memory of the monitor's
-// process, and the tap's counters.
+// Usage implements hypervisor.Driver: CPU time and memory of the control group,
+// or without one of the monitor's process, and the tap's counters.
 func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error) {
 	f, unlock, err := d.hold(ctx, id)
 	if err != nil {
@@ -251,6 +251,11 @@ func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error)
 		return hypervisor.Usage{}, fmt.Errorf("cloudhypervisor: %w", err)
 	}
 	u := hypervisor.Usage{Source: "proc", CPU: s.CPU, MaxBytes: s.MaxBytes}
+	if f.record.Group != "" && d.config.Cgroups != nil {
+		if err := d.groupUsage(id, &u); err != nil {
+			return hypervisor.Usage{}, err
+		}
+	}
 	now := time.Now()
 	if !s.Running {
 		now = s.Ended
@@ -276,6 +281,21 @@ func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error)
 		}
 	}
 	return u, nil
+}
+
+// groupUsage replaces what the process counted by what its control group did. A
+// group that is gone leaves it to the last reading.
+func (d *Driver) groupUsage(id string, u *hypervisor.Usage) error {
+	g, err := d.config.Cgroups.Group(id)
+	if err != nil {
+		return err
+	}
+	count, err := g.Usage()
+	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return err
+	}
+	u.Source, u.CPU, u.MaxBytes = "cgroup", count.CPU, count.PeakBytes
+	return nil
 }
 
 // Logs implements hypervisor.Driver: the guest's console, and what the monitor

@@ -62,8 +62,10 @@ struct slice {
 };
 
 struct tally {
-	__u64 bytes;
+	__u64 bytes; // as handed over: large packets whole
 	__u64 packets;
+	__u64 wire_bytes; // as on a wire: large packets cut
+	__u64 wire_packets;
 };
 
 // A question of user space and its answer.
@@ -402,12 +404,12 @@ static __always_inline __u32 headers(struct __sk_buff *skb)
 	return at + (offset >> 4) * 4;
 }
 
-// Counts what goes over the wire: a packet that leaves segmentation to the
-// device counts as the packets that it becomes, each with its headers.
+// Counts a packet as it is, and as what goes over a wire: one that leaves
+// segmentation to the device becomes several, each with its headers.
 static __always_inline int count(struct __sk_buff *skb, __u32 way)
 {
 	struct tally *t = bpf_map_lookup_elem(&traffic, &way);
-	__u64 bytes = skb->len, packets = 1;
+	__u64 bytes = skb->len, wire = bytes, packets = 1;
 	__u32 size = skb->gso_size;
 
 	if (!t)
@@ -417,11 +419,13 @@ static __always_inline int count(struct __sk_buff *skb, __u32 way)
 
 		if (head && bytes > head) {
 			packets = (bytes - head + size - 1) / size;
-			bytes += (packets - 1) * head;
+			wire += (packets - 1) * head;
 		}
 	}
 	__sync_fetch_and_add(&t->bytes, bytes);
-	__sync_fetch_and_add(&t->packets, packets);
+	__sync_fetch_and_add(&t->packets, 1);
+	__sync_fetch_and_add(&t->wire_bytes, wire);
+	__sync_fetch_and_add(&t->wire_packets, packets);
 	return TCX_NEXT;
 }
 

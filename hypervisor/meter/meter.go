@@ -9,8 +9,10 @@
 // compared at any instant. Time that a hypervisor below stole, and time in
 // interrupts where the kernel accounts it, is no thread's and is not billed.
 //
-// Bytes are those on the wire, Ethernet header included: a large packet that is
-// segmented later counts with the headers of all its segments.
+// Bytes are those of Ethernet frames. Sent is what the environment handed over,
+// and received what was handed to it, as the tap's own counters say, but never
+// more than the meter's programs saw: what a rate limit dropped was not
+// received. Detail has the programs' counts, also as a wire would see them.
 //
 // Programs, maps and links are pinned in a BPF file system, below
 // /sys/fs/bpf/xeno/NAMESPACE, and go on counting while no daemon runs. A new
@@ -72,13 +74,12 @@ type Meter struct {
 
 // A Detail is all that the meter knows of an environment.
 type Detail struct {
-	Guest, VMM         time.Duration // CPU time of virtual CPU threads, and of all others
-	Slices             uint64        // times that a thread was switched away
-	Running            int           // CPUs that run one of its threads now
-	RxBytes, RxPackets uint64        // received by the environment
-	TxBytes, TxPackets uint64        // sent by the environment
-	Cgroup             uint64        // the kernel's ID of its control group
-	Interface          int           // index of its tap, 0 without one
+	Guest, VMM time.Duration // CPU time of virtual CPU threads, and of all others
+	Slices     uint64        // times that a thread was switched away
+	Running    int           // CPUs that run one of its threads now
+	Rx, Tx     Traffic       // received and sent by the environment
+	Cgroup     uint64        // the kernel's ID of its control group
+	Interface  int           // index of its tap, 0 without one
 }
 
 // A record is the value of the names map. Its layout is that of pins which an
@@ -323,8 +324,11 @@ func (m *Meter) Read(_ context.Context, id string) (hypervisor.Usage, error) {
 	u := hypervisor.Usage{
 		Source:  Source,
 		CPU:     max(d.Guest+d.VMM, last.CPU),
-		RxBytes: max(d.RxBytes, last.RxBytes),
-		TxBytes: max(d.TxBytes, last.TxBytes),
+		TxBytes: max(d.Tx.Bytes, last.TxBytes),
+		RxBytes: last.RxBytes,
+	}
+	if d.Interface != 0 {
+		u.RxBytes = max(d.delivered(), last.RxBytes)
 	}
 	m.last[id] = u
 	return u, nil

@@ -49,9 +49,11 @@ type meterSlice struct {
 }
 
 type meterTally struct {
-	_       structs.HostLayout
-	Bytes   uint64
-	Packets uint64
+	_           structs.HostLayout
+	Bytes       uint64
+	Packets     uint64
+	WireBytes   uint64
+	WirePackets uint64
 }
 
 type meterUsed struct {

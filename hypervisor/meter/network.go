@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 
 	"github.com/xenoserver/xeno/hypervisor"
 )
@@ -83,6 +84,26 @@ func attachTraffic(index int, dir string) error {
 	return nil
 }
 
+// A Traffic is one direction of an environment's traffic.
+type Traffic struct {
+	Bytes, Packets uint64 // as handed over the tap, where large packets stay whole
+	// What a wire would have seen: large packets cut, each segment with its
+	// headers.
+	WireBytes, WirePackets uint64
+}
+
+// delivered returns the bytes that reached the environment. What its rate limit
+// drops has passed the counting program, so the tap's own counter bounds it
+// while there is a tap; whether large packets are whole there depends on what
+// the guest's driver can do, so the wire's count is the other bound.
+func (d *Detail) delivered() uint64 {
+	l, err := netlink.LinkByIndex(d.Interface)
+	if err != nil || l.Attrs().Statistics == nil {
+		return d.Rx.Bytes
+	}
+	return min(l.Attrs().Statistics.TxBytes, d.Rx.WireBytes)
+}
+
 // readTap adds the traffic of an environment to d. The map outlives the tap.
 func (m *Meter) readTap(id string, d *Detail) error {
 	traffic, err := ebpf.LoadPinnedMap(filepath.Join(m.pins.tapDir(id), trafficPin), &ebpf.LoadPinOptions{ReadOnly: true})
@@ -93,16 +114,16 @@ func (m *Meter) readTap(id string, d *Detail) error {
 		return err
 	}
 	defer traffic.Close()
-	for way, sum := range []struct{ bytes, packets *uint64 }{
-		{&d.RxBytes, &d.RxPackets}, {&d.TxBytes, &d.TxPackets},
-	} {
+	for way, sum := range []*Traffic{&d.Rx, &d.Tx} {
 		var each []meterTally
 		if err := traffic.Lookup(uint32(way), &each); err != nil {
 			return err
 		}
 		for _, cpu := range each {
-			*sum.bytes += cpu.Bytes
-			*sum.packets += cpu.Packets
+			sum.Bytes += cpu.Bytes
+			sum.Packets += cpu.Packets
+			sum.WireBytes += cpu.WireBytes
+			sum.WirePackets += cpu.WirePackets
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/internal/testenv"
 )
 
 // inNetwork moves the test's thread to a network namespace of its own, for
@@ -114,13 +116,15 @@ const (
 	protoUDP = 17
 )
 
+type count struct{ RxBytes, RxPackets, TxBytes, TxPackets uint64 }
+
 // interfaceCounters are the kernel's, seen from the guest.
-func (g *guest) interfaceCounters(t *testing.T) Detail {
+func (g *guest) interfaceCounters(t *testing.T) count {
 	t.Helper()
 	l, err := netlink.LinkByIndex(g.link.Attrs().Index)
 	must(t, err)
 	s := l.Attrs().Statistics
-	return Detail{RxBytes: s.TxBytes, RxPackets: s.TxPackets, TxBytes: s.RxBytes, TxPackets: s.RxPackets}
+	return count{s.TxBytes, s.TxPackets, s.RxBytes, s.RxPackets}
 }
 
 func (g *guest) drain(n int) error {
@@ -142,11 +146,13 @@ func trackTap(t *testing.T, tap string) *Meter {
 	return m
 }
 
-func traffic(t *testing.T, m *Meter) Detail {
+// traffic is the meter's count, as handed over and as on a wire.
+func traffic(t *testing.T, m *Meter) (whole, wire count) {
 	t.Helper()
 	d, err := m.Detail(context.Background(), "net")
 	must(t, err)
-	return Detail{RxBytes: d.RxBytes, RxPackets: d.RxPackets, TxBytes: d.TxBytes, TxPackets: d.TxPackets}
+	return count{d.Rx.Bytes, d.Rx.Packets, d.Tx.Bytes, d.Tx.Packets},
+		count{d.Rx.WireBytes, d.Rx.WirePackets, d.Tx.WireBytes, d.Tx.WirePackets}
 }
 
 func TestCountsTap(t *testing.T) {
@@ -157,7 +163,7 @@ func TestCountsTap(t *testing.T) {
 	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: g.outer, Port: 9}) // else the host answers
 	must(t, err)
 	defer in.Close()
-	var want Detail
+	var want count
 	for _, size := range []int{0, 1, 100, 1000, 1472} {
 		f := g.frame(protoUDP, size)
 		_, err := g.file.Write(f)
@@ -175,16 +181,24 @@ func TestCountsTap(t *testing.T) {
 		want.RxPackets++
 	}
 	must(t, g.drain(4))
-	if got := traffic(t, m); got != want {
-		t.Errorf("meter %+v, want %+v", got, want)
+	if whole, wire := traffic(t, m); whole != want || wire != want {
+		t.Errorf("meter %+v, %+v, want %+v", whole, wire, want)
 	}
 	if got := g.interfaceCounters(t); got != want {
 		t.Errorf("interface %+v, want %+v", got, want)
 	}
 	// The counters outlive the tap.
-	before := traffic(t, m)
+	reading := func() hypervisor.Usage {
+		u, err := m.Read(t.Context(), "net")
+		must(t, err)
+		return u
+	}
+	before := reading()
+	if before.RxBytes != want.RxBytes || before.TxBytes != want.TxBytes {
+		t.Errorf("read %+v, want %+v", before, want)
+	}
 	must(t, g.file.Close())
-	if after := traffic(t, m); after != before {
+	if after := reading(); after.RxBytes != before.RxBytes || after.TxBytes != before.TxBytes {
 		t.Errorf("without the tap %+v, want %+v", after, before)
 	}
 }
@@ -208,8 +222,8 @@ func TestCountsSegments(t *testing.T) {
 	_, err = conn.Write(make([]byte, 10010))
 	must(t, err)
 	must(t, g.drain(11))
-	want := Detail{RxBytes: 10010 + 11*42, RxPackets: 11}
-	if got := traffic(t, m); got != want {
+	want := count{RxBytes: 10010 + 11*42, RxPackets: 11}
+	if _, got := traffic(t, m); got != want {
 		t.Errorf("received: meter %+v, want %+v", got, want)
 	}
 	if got := g.interfaceCounters(t); got != want {
@@ -225,9 +239,47 @@ func TestCountsSegments(t *testing.T) {
 	binary.NativeEndian.PutUint16(frame[8:], 16)
 	_, err = g.file.Write(frame)
 	must(t, err)
-	want.TxBytes, want.TxPackets = 10000+7*54, 7
-	if got := traffic(t, m); got.TxBytes != want.TxBytes || got.TxPackets != want.TxPackets {
-		t.Errorf("sent: meter %+v, want %+v", got, want)
+	whole, wire := traffic(t, m)
+	if wire.TxBytes != 10000+7*54 || wire.TxPackets != 7 {
+		t.Errorf("sent over a wire: %+v", wire)
+	}
+	if whole.TxBytes != 10054 || whole.TxPackets != 1 {
+		t.Errorf("sent: %+v", whole)
+	}
+	// The reading is what the interface counts as well, whichever way.
+	u, err := m.Read(t.Context(), "net")
+	must(t, err)
+	if got := g.interfaceCounters(t); u.RxBytes != got.RxBytes || u.TxBytes != got.TxBytes {
+		t.Errorf("meter %+v, interface %+v", u, got)
+	}
+}
+
+// What a rate limit drops is not received.
+func TestDropsAreNotReceived(t *testing.T) {
+	newGroup(t, unique())
+	inNetwork(t)
+	g := newGuest(t, "xt2", false)
+	err := netlink.QdiscReplace(&netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: g.link.Attrs().Index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)},
+		Rate:       1000, Limit: 3000, Buffer: netlink.Xmittime(1000, 3000),
+	})
+	if errors.Is(err, unix.ENOENT) {
+		err = fmt.Errorf("%w: no tbf", hypervisor.ErrNotSupported)
+	}
+	testenv.Require(t, "bpf", err)
+	m := trackTap(t, "xt2")
+	conn, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: g.addr, Port: 9})
+	must(t, err)
+	defer conn.Close()
+	for range 50 {
+		_, _ = conn.Write(make([]byte, 1000)) // ENOBUFS when dropped
+	}
+	must(t, g.drain(2))
+	whole, _ := traffic(t, m)
+	u, err := m.Read(t.Context(), "net")
+	must(t, err)
+	if got := g.interfaceCounters(t); u.RxBytes > got.RxBytes || got.RxBytes >= whole.RxBytes {
+		t.Errorf("read %d bytes, interface %d, offered %d", u.RxBytes, got.RxBytes, whole.RxBytes)
 	}
 }
 
@@ -269,17 +321,25 @@ func TestCountsStream(t *testing.T) {
 	}
 	conn.Close()
 	must(t, <-far)
-	got, kernel := traffic(t, m), g.interfaceCounters(t)
+	_, got := traffic(t, m)
+	kernel := g.interfaceCounters(t)
 	for range 100 { // until no packet came in between
-		again := traffic(t, m)
+		_, again := traffic(t, m)
 		if again == got {
 			break
 		}
 		got, kernel = again, g.interfaceCounters(t)
 	}
 	t.Logf("%d bytes of payload in %v: meter %+v, interface %+v", total, time.Since(start), got, kernel)
-	if got.RxBytes != kernel.RxBytes || got.RxPackets != kernel.RxPackets {
-		t.Errorf("meter %+v, interface %+v", got, kernel)
+	// What the device dropped has passed the meter.
+	l, err := netlink.LinkByIndex(g.link.Attrs().Index)
+	must(t, err)
+	dropped := l.Attrs().Statistics.TxDropped
+	if got.RxPackets != kernel.RxPackets+dropped || got.RxBytes < kernel.RxBytes || got.RxBytes > kernel.RxBytes+1514*dropped {
+		t.Errorf("received: meter %+v, interface %+v and %d dropped", got, kernel, dropped)
+	}
+	if got.TxPackets < kernel.TxPackets || got.TxBytes < kernel.TxBytes {
+		t.Errorf("sent: meter %+v, interface %+v", got, kernel)
 	}
 	if got.RxBytes < total {
 		t.Errorf("meter counted %d bytes, sent %d", got.RxBytes, total)
