@@ -97,3 +97,9 @@ func TestCoordinates(t *testing.T) {
 		}
 	})
 }
+
+// TestRealTime uses a cluster without synctest.
+func TestRealTime(t *testing.T) {
+	hosts := kadtest.Cluster(t, 20)
+	testClosest(t, hosts, 40)
+}

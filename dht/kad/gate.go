@@ -12,8 +12,10 @@ import (
 // A session is what the gate knows about a connected peer.
 type session struct {
 	conns     int
-	ready     chan struct{} // closed when the first hello is over, for better or worse
+	ready     chan struct{} // closed when we judged it, or could not
 	settled   bool          // ready is closed
+	heard     chan struct{} // closed when it judged us, or the connection broke
+	told      bool          // heard is closed
 	stranger  time.Time     // since when it is connected without being admitted
 	admitted  bool
 	reshown   bool // kad-dht was told about it a second time
@@ -49,7 +51,7 @@ func newGate(registrar bool) *gate {
 func (g *gate) sessionLocked(id dht.PeerID, now time.Time) *session {
 	s := g.sessions[id]
 	if s == nil {
-		s = &session{ready: make(chan struct{}), stranger: now}
+		s = &session{ready: make(chan struct{}), heard: make(chan struct{}), stranger: now}
 		g.sessions[id] = s
 		g.positions[id.Position()] = id
 		g.strangers++
@@ -92,6 +94,7 @@ func (g *gate) dropLocked(id dht.PeerID, s *session) {
 		s.refusal = fmt.Errorf("%w: connection closed before the hello", ErrUnreachable)
 	}
 	s.settleLocked()
+	s.toldLocked()
 	delete(g.sessions, id)
 	delete(g.positions, id.Position())
 }
@@ -100,6 +103,13 @@ func (s *session) settleLocked() {
 	if !s.settled {
 		s.settled = true
 		close(s.ready)
+	}
+}
+
+func (s *session) toldLocked() {
+	if !s.told {
+		s.told = true
+		close(s.heard)
 	}
 }
 
@@ -138,12 +148,13 @@ func (g *gate) abandon(id dht.PeerID, err error) {
 	}
 }
 
-// refused records what the peer answered to our own hello; "" is consent.
+// refused records the peer's verdict on us; "" is consent.
 func (g *gate) refused(id dht.PeerID, reason string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if s := g.sessions[id]; s != nil {
 		s.refusedBy = reason
+		s.toldLocked()
 	}
 }
 
@@ -179,16 +190,6 @@ func (g *gate) admitted(id dht.PeerID, now time.Time) bool {
 	return s != nil && s.admitted && now.Before(s.until)
 }
 
-// refusalBy returns why the peer does not admit us, "" if it does.
-func (g *gate) refusalBy(id dht.PeerID) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := g.sessions[id]; s != nil {
-		return s.refusedBy
-	}
-	return ""
-}
-
 // wait returns nil as soon as the peer is admitted, and an error that wraps
 // ErrNotAdmitted once it is refused, ErrUnreachable when it is not connected,
 // or the context's. It waits no longer than helloTimeout for a hello.
@@ -199,19 +200,46 @@ func (g *gate) wait(ctx context.Context, id dht.PeerID) error {
 		g.mu.Unlock()
 		return fmt.Errorf("%w: not connected", ErrUnreachable)
 	}
-	ready := s.ready
 	g.mu.Unlock()
+	if err := await(ctx, s.ready); err != nil {
+		return err
+	}
+	return g.verdictOn(s)
+}
 
+// consent returns nil if the peer admits this node, as far as it said within
+// helloTimeout, else an error that wraps ErrRefused and tells why.
+func (g *gate) consent(ctx context.Context, id dht.PeerID) error {
+	g.mu.Lock()
+	s := g.sessions[id]
+	if s == nil {
+		g.mu.Unlock()
+		return fmt.Errorf("%w: not connected any more", ErrUnreachable)
+	}
+	g.mu.Unlock()
+	if err := await(ctx, s.heard); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.refusedBy != "" {
+		return fmt.Errorf("%w: %s", ErrRefused, s.refusedBy)
+	}
+	return nil
+}
+
+// await waits for a part of the hello.
+func await(ctx context.Context, ch <-chan struct{}) error {
 	select {
-	case <-ready:
-		return g.verdictOn(s)
+	case <-ch:
+		return nil
 	default:
 	}
 	timer := time.NewTimer(helloTimeout)
 	defer timer.Stop()
 	select {
-	case <-ready:
-		return g.verdictOn(s)
+	case <-ch:
+		return nil
 	case <-timer.C:
 		return fmt.Errorf("%w: no hello within %v", ErrNotAdmitted, helloTimeout)
 	case <-ctx.Done():
@@ -250,6 +278,13 @@ func (g *gate) members() []shown {
 		}
 	}
 	return all
+}
+
+// count returns how many connected peers are admitted and how many are not.
+func (g *gate) count() (peers, strangers int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.sessions) - g.strangers, g.strangers
 }
 
 // connectedPeers returns all sessions, admitted or not.

@@ -179,6 +179,9 @@ func attack(t *testing.T, stranger *kad.Overlay, hosts []*kad.Overlay, lax, regi
 		}
 	}
 	checkOutside(t, stranger, hosts, lax, mh)
+	if s := hosts[0].Stats(); s.Gated == 0 || s.Peers == 0 || s.Routing == 0 || s.Lookups == 0 {
+		t.Errorf("%+v", s)
+	}
 
 	time.Sleep(kad.StrangerGrace + time.Second)
 	for i, h := range hosts {

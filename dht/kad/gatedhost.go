@@ -65,6 +65,7 @@ func (o *Overlay) gated(handler network.StreamHandler) network.StreamHandler {
 			err = o.gate.wait(o.ctx, id)
 		}
 		if err != nil {
+			o.counts.gated.Add(1)
 			_ = s.ResetWithError(network.StreamGated)
 			return
 		}

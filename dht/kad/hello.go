@@ -137,7 +137,8 @@ func (o *Overlay) exchange(ctx context.Context, id dht.PeerID, conn network.Conn
 		return reset(s, err)
 	}
 	v := o.judge(id, reply.GetHello())
-	o.settle(id, v, reply.GetRefused())
+	o.heard(id, reply.GetRefused())
+	o.settle(id, v)
 	last, err := proto.Marshal(&wire.HelloReply{Refused: v.reason()})
 	if err != nil {
 		return reset(s, err)
@@ -182,7 +183,7 @@ func (o *Overlay) answerHello(id dht.PeerID, s network.Stream) error {
 		return err
 	}
 	v := o.judge(id, hello)
-	o.settle(id, v, o.gate.refusalBy(id)) // before the reply: streams may follow it at once
+	o.settle(id, v) // before the reply: streams may follow it at once
 	reply, err := proto.Marshal(&wire.HelloReply{Hello: o.ownHello(), Refused: v.reason()})
 	if err != nil {
 		return err
@@ -198,17 +199,21 @@ func (o *Overlay) answerHello(id dht.PeerID, s network.Stream) error {
 	if err != nil {
 		return err
 	}
-	o.gate.refused(id, last.GetRefused())
+	o.heard(id, last.GetRefused())
 	_ = s.Close() // the asker may be gone already
 	return nil
 }
 
-// settle records both sides' verdicts and acts on ours.
-func (o *Overlay) settle(id dht.PeerID, v verdict, refusedBy string) {
+// heard records the peer's verdict on us.
+func (o *Overlay) heard(id dht.PeerID, refusedBy string) {
 	o.gate.refused(id, refusedBy)
 	if refusedBy != "" {
 		o.log.Info("peer refuses this node", logPeer(id), logReason(refusedBy))
 	}
+}
+
+// settle records our verdict on the peer and acts on it.
+func (o *Overlay) settle(id dht.PeerID, v verdict) {
 	entered := o.gate.settle(id, v, time.Now())
 	switch {
 	case entered:

@@ -105,8 +105,8 @@ func (o *Overlay) connect(ctx context.Context, c dht.Contact) error {
 	if err := o.reach(ctx, c); err != nil {
 		return fmt.Errorf("connect to %s: %w", c, err)
 	}
-	if why := o.gate.refusalBy(c.ID); why != "" {
-		return fmt.Errorf("connect to %s: %w: %s", c, ErrRefused, why)
+	if err := o.gate.consent(ctx, c.ID); err != nil {
+		return fmt.Errorf("connect to %s: %w", c, err)
 	}
 	return nil
 }

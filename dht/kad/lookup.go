@@ -88,6 +88,7 @@ func (o *Overlay) lookup(ctx context.Context, q query) ([]dht.Contact, error) {
 		Target: q.target, Want: q.want, SlowAfter: lookupSlow, Timeout: lookupTimeout,
 		Seeds: append(o.nearestKnown(q.target, dht.K, o.id), q.seeds...),
 	}
+	o.counts.lookups.Add(1)
 	if q.self {
 		cfg.Self = o.Contact()
 	}
@@ -181,7 +182,7 @@ func (o *Overlay) askOnce(ctx context.Context, to dht.Contact, target []byte) ([
 	sent := time.Now()
 	answer, err := o.roundTrip(ctx, s, request, maxOverlayMessage)
 	if err != nil {
-		return nil, o.explain(to.ID, err)
+		return nil, o.explain(ctx, to.ID, err)
 	}
 	rtt := time.Since(sent)
 	contacts, at, hasAt, err := decodeOverlayReply(answer)

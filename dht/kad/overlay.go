@@ -72,6 +72,7 @@ type Overlay struct {
 	latency     *latency
 	hellos      *quota
 	joined      atomic.Bool
+	counts      counters
 	kicked      chan struct{} // to janitor, capacity 1
 	lost        chan struct{} // to keeper, capacity 1
 	firstMember chan struct{} // closed when the routing table is not empty

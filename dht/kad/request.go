@@ -68,6 +68,7 @@ func (o *Overlay) serveRequest(sv *service, s network.Stream) {
 		return
 	}
 	if !sv.served.acquire(id) {
+		o.counts.busy.Add(1)
 		_ = s.ResetWithError(network.StreamRateLimited)
 		return
 	}
@@ -109,6 +110,7 @@ func (o *Overlay) answer(sv *service, id dht.PeerID, s network.Stream) error {
 	if _, err := s.Write(appendFrame(nil, []byte{status}, response)); err != nil {
 		return err
 	}
+	o.counts.served.Add(1)
 	_ = s.Close() // the asker may be gone already
 	return nil
 }
@@ -170,7 +172,7 @@ func (o *Overlay) requestPeer(ctx context.Context, to dht.Contact, proto string,
 	}
 	response, err := o.roundTrip(ctx, s, request, limit)
 	if err != nil {
-		return nil, o.explain(to.ID, err)
+		return nil, o.explain(ctx, to.ID, err)
 	}
 	return response, nil
 }
@@ -204,14 +206,14 @@ func ctxError(ctx context.Context, err error) error {
 	return err
 }
 
-// explain adds to an error what the peer's hello said.
-func (o *Overlay) explain(id dht.PeerID, err error) error {
+// explain adds to a refusal what the peer's hello said, or is about to say.
+func (o *Overlay) explain(ctx context.Context, id dht.PeerID, err error) error {
 	err = streamError(err)
 	if !errors.Is(err, ErrRefused) {
 		return err
 	}
-	if why := o.gate.refusalBy(id); why != "" {
-		return fmt.Errorf("%w: %s", ErrRefused, why)
+	if told := o.gate.consent(ctx, id); errors.Is(told, ErrRefused) {
+		return told
 	}
 	return err
 }
@@ -246,6 +248,7 @@ func (o *Overlay) HandleStream(proto string, h func(ctx context.Context, from dh
 		defer o.wg.Done()
 		id, err := fromPeer(s.Conn().RemotePeer())
 		if err != nil || !served.acquire(id) {
+			o.counts.busy.Add(1)
 			_ = s.ResetWithError(network.StreamRateLimited)
 			return
 		}

@@ -76,6 +76,7 @@ func streamError(err error) error {
 			return fmt.Errorf("%w: %w", ErrBusy, err)
 		case network.StreamProtocolNegotiationFailed: // it gave up on what followed our proposal
 			return fmt.Errorf("%w: %w", ErrNoProtocol, err)
+		default:
 		}
 	}
 	if _, ok := errors.AsType[msmux.ErrNotSupported[protocol.ID]](err); ok {
