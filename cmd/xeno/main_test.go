@@ -13,12 +13,20 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/xenoserver/xeno/hypervisor/wasi"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
 	"github.com/xenoserver/xeno/node/api/apitest"
 )
 
+// asXeno is set in processes of the test binary that are to be xeno itself.
+const asXeno = "XENO_TEST_MAIN"
+
 func TestMain(m *testing.M) {
+	wasi.MaybeRun()
+	if os.Getenv(asXeno) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"xeno": main})
 }
 
