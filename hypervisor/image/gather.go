@@ -205,7 +205,7 @@ func listApplets(ctx context.Context, busybox string) ([]string, error) {
 		return nil, fmt.Errorf("image: ask %s for its applets: %w", busybox, err)
 	}
 	var applets []string
-	for _, p := range strings.Fields(string(out)) {
+	for p := range strings.FieldsSeq(string(out)) {
 		if p = filepath.Clean("/" + p)[1:]; p != "bin/busybox" && strings.Contains(p, "/") {
 			applets = append(applets, p)
 		}

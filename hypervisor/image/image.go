@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/image/boot"
 )
 
 // ErrBadImage reports an image, or an input of one, that cannot boot.
@@ -68,7 +69,7 @@ func Build(ctx context.Context, opts Options) (Manifest, error) {
 		Kind:   hypervisor.KindLinux,
 		Arch:   in.kernel.arch,
 		Kernel: in.kernel.version,
-		Port:   sshPort,
+		Port:   boot.SSHPort,
 		Files:  []File{describe(KernelName, in.kernel.data), describe(InitrdName, initrd)},
 	}
 	text, err := json.MarshalIndent(m, "", "  ")

@@ -16,9 +16,6 @@ import (
 // format is the version of Manifest. History: 1, the first.
 const format = 1
 
-// sshPort is where the guest's SSH server listens.
-const sshPort = 22
-
 // A Manifest describes an image.
 type Manifest struct {
 	Format int             `json:"format"` // 1

@@ -113,9 +113,9 @@ func (d depends) order(name string, paths []string) ([]string, error) {
 		return paths, nil
 	}
 	// modules.dep lists the whole closure, the deepest last.
-	for i := len(m.needs) - 1; i >= 0; i-- {
-		if !slices.Contains(paths, m.needs[i]) {
-			paths = append(paths, m.needs[i])
+	for _, p := range slices.Backward(m.needs) {
+		if !slices.Contains(paths, p) {
+			paths = append(paths, p)
 		}
 	}
 	return append(paths, m.path), nil

@@ -97,7 +97,7 @@ func addCommon(c *nftables.Conn) error {
 	in, out := fromGuest(), toGuest()
 	chain := func(name string, hook *nftables.ChainHook, kind nftables.ChainType, priority nftables.ChainPriority, rules ...[]expr.Any) {
 		ch := c.AddChain(&nftables.Chain{
-			Table: t, Name: name, Hooknum: hook, Type: kind, Priority: nftables.ChainPriorityRef(priority),
+			Table: t, Name: name, Hooknum: hook, Type: kind, Priority: new(priority),
 		})
 		c.FlushChain(ch)
 		for _, r := range rules {

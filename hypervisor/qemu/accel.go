@@ -49,10 +49,10 @@ func (d *Driver) Accelerator(ctx context.Context, spec hypervisor.Spec) (accel, 
 	if d.config.Accel != accelAuto {
 		return d.config.Accel, "configured", nil
 	}
-	if f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0); err != nil {
-		return accelTCG, fmt.Sprintf("no KVM: %v", err), nil //nolint:nilerr // that is the answer
-	} else {
+	if f, kvmErr := os.OpenFile(kvmDevice, os.O_RDWR, 0); kvmErr == nil {
 		f.Close()
+	} else {
+		return accelTCG, fmt.Sprintf("no KVM: %v", kvmErr), nil
 	}
 	v, err := d.verdict(ctx, spec)
 	if err != nil {

@@ -129,11 +129,10 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 
 // Stop implements hypervisor.Driver: the power button, then SIGKILL.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	f, unlock, err := d.hold(ctx, id)
+	f, err := d.find(id)
 	if err != nil {
 		return err
 	}
-	defer unlock()
 	if grace > 0 && f.record.Paused.IsZero() && f.powerDown(ctx, grace) {
 		return nil
 	}
@@ -184,10 +183,9 @@ func (d *Driver) Pause(ctx context.Context, id string) error {
 		return err
 	}
 	defer unlock()
-	if !f.record.Paused.IsZero() {
-		return nil
-	}
-	if err := f.command(ctx, "stop"); err != nil {
+	// Also when it is paused: an earlier call may have been cut short. The
+	// monitor takes it twice.
+	if err := f.command(ctx, "stop"); err != nil || !f.record.Paused.IsZero() {
 		return err
 	}
 	f.record.Paused = time.Now()
@@ -201,10 +199,7 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 		return err
 	}
 	defer unlock()
-	if f.record.Paused.IsZero() {
-		return nil
-	}
-	if err := f.command(ctx, "cont"); err != nil {
+	if err := f.command(ctx, "cont"); err != nil || f.record.Paused.IsZero() {
 		return err
 	}
 	f.record.Idle += max(0, time.Since(f.record.Paused))
@@ -215,11 +210,10 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 // Usage implements hypervisor.Driver: CPU time and memory of the QEMU process,
 // and the tap's counters.
 func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error) {
-	f, unlock, err := d.hold(ctx, id)
+	f, err := d.find(id)
 	if err != nil {
 		return hypervisor.Usage{}, err
 	}
-	defer unlock()
 	last := f.record.Last
 	if f.record.Final {
 		return last, nil
@@ -247,13 +241,24 @@ func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error)
 	u.Run, u.CPU = max(u.Run, last.Run), max(u.CPU, last.CPU)
 	u.RxBytes, u.TxBytes = max(u.RxBytes, last.RxBytes), max(u.TxBytes, last.TxBytes)
 	u.MaxBytes = max(u.MaxBytes, last.MaxBytes)
-	if !s.Running || time.Since(f.record.Saved) > saveInterval {
-		f.record.Last, f.record.Saved, f.record.Final = u, time.Now(), !s.Running
-		if err := f.record.write(f.dir); err != nil {
-			return hypervisor.Usage{}, err
-		}
+	if s.Running && time.Since(f.record.Saved) < saveInterval {
+		return u, nil
 	}
-	return u, nil
+	return u, d.save(ctx, id, u, !s.Running)
+}
+
+// save writes down a reading.
+func (d *Driver) save(ctx context.Context, id string, u hypervisor.Usage, final bool) error {
+	f, unlock, err := d.hold(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if f.record.Final {
+		return nil
+	}
+	f.record.Last, f.record.Saved, f.record.Final = u, time.Now(), final
+	return f.record.write(f.dir)
 }
 
 // Logs implements hypervisor.Driver: the guest's console, and what QEMU itself

@@ -29,7 +29,6 @@ const (
 	kernelName  = "kernel"
 	initrdName  = "initrd"
 	diskName    = "disk"
-	sshPort     = 22
 )
 
 // validate checks what hypervisor.Spec.Validate leaves to the driver. Errors
@@ -227,7 +226,7 @@ func (l *launch) guestConfig() boot.Config {
 		Disk: l.spec.DiskBytes != 0,
 	}
 	if l.spec.NetworkRate != 0 {
-		c.Address, c.Gateway, c.Port = l.tap.Guest, l.tap.Host.Addr(), sshPort
+		c.Address, c.Gateway, c.Port = l.tap.Guest, l.tap.Host.Addr(), boot.SSHPort
 		for _, s := range l.driver.config.DNS {
 			if a, err := netip.ParseAddr(s); err == nil {
 				c.DNS = append(c.DNS, a)

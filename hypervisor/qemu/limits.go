@@ -5,7 +5,7 @@ import "time"
 const (
 	// minMemory is the least that the kernel, its unpacked initrd and an SSH
 	// session fit into.
-	minMemory = 64 << 20
+	minMemory = 96 << 20
 	// codeCache is the room for translated code under emulation: QEMU's own
 	// default, an eighth of the machine, would be outside of every limit.
 	codeCache = 64 << 20

@@ -26,6 +26,7 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/cgroup"
 	"github.com/xenoserver/xeno/hypervisor/hypervisortest"
 	"github.com/xenoserver/xeno/hypervisor/image"
+	"github.com/xenoserver/xeno/hypervisor/image/boot"
 	"github.com/xenoserver/xeno/hypervisor/network"
 	"github.com/xenoserver/xeno/hypervisor/process"
 	"github.com/xenoserver/xeno/internal/testenv"
@@ -144,7 +145,7 @@ func (g guest) await(t *testing.T, d *Driver) {
 	defer cancel()
 	for {
 		try, stop := context.WithTimeout(ctx, time.Second)
-		_, err := network.Probe(try, netip.AddrPortFrom(g.Guest, sshPort))
+		_, err := network.Probe(try, netip.AddrPortFrom(g.Guest, boot.SSHPort))
 		stop()
 		if err == nil {
 			return
@@ -158,7 +159,7 @@ func (g guest) await(t *testing.T, d *Driver) {
 }
 
 func (g guest) dial(client, host ssh.Signer) (*ssh.Client, error) {
-	return ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, sshPort).String(), &ssh.ClientConfig{
+	return ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, boot.SSHPort).String(), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(client)},
 		HostKeyCallback: ssh.FixedHostKey(host.PublicKey()), Timeout: 30 * time.Second,
 	})
@@ -279,7 +280,7 @@ func testKeys(t *testing.T, g guest) {
 	if _, err := g.dial(g.client, stranger); err == nil {
 		t.Error("the host key was not pinned")
 	}
-	_, err := ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, sshPort).String(), &ssh.ClientConfig{
+	_, err := ssh.Dial("tcp", netip.AddrPortFrom(g.Guest, boot.SSHPort).String(), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.Password(""), ssh.Password("root")},
 		HostKeyCallback: ssh.FixedHostKey(g.host.PublicKey()), Timeout: 30 * time.Second,
 	})
@@ -539,13 +540,9 @@ func TestSweep(t *testing.T) {
 func TestFailedStart(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
-	open, err := os.MkdirTemp("", "qemu") // that another user may enter
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(open)
-	script := filepath.Join(open, "qemu")
-	if err := os.Chmod(open, 0o755); err != nil {
+	script := filepath.Join(t.TempDir(), "qemu")
+	// The guest's user has to get there.
+	if err := os.Chmod(filepath.Dir(filepath.Dir(script)), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho it does not work >&2\nexit 1\n"), 0o755); err != nil {
@@ -554,7 +551,7 @@ func TestFailedStart(t *testing.T) {
 	d := w.driver(t, dir)
 	d.config.Binary = script
 	spec, _ := w.spec(t, "fail")
-	_, err = d.Start(t.Context(), spec)
+	_, err := d.Start(t.Context(), spec)
 	if err == nil || !strings.Contains(err.Error(), "it does not work") {
 		t.Errorf("got %v", err)
 	}

@@ -23,6 +23,9 @@ import (
 // Path is where the guest finds its Config.
 const Path = "/xeno/session.json"
 
+// SSHPort is where the guest's SSH server listens.
+const SSHPort = 22
+
 // CheckFlag on the kernel's command line asks the guest to print CheckPassed
 // on the console and to power off at once: the probe of an accelerator.
 const (

@@ -115,9 +115,8 @@ func TestExec(t *testing.T) {
 		}
 		s.Stdin = strings.NewReader(tt.in)
 		out, err := s.Output(tt.command)
-		var exit *ssh.ExitError
 		status, signal := 0, ""
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*ssh.ExitError](err); ok {
 			status, signal = exit.ExitStatus(), exit.Signal()
 		} else if err != nil {
 			t.Errorf("%s: %v", tt.command, err)
