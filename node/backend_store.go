@@ -3,10 +3,8 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/xenoserver/xeno/node/api"
@@ -40,13 +38,9 @@ func (n *Node) StoreGet(ctx context.Context, cid string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, api.Errorf(api.CodeBadRequest, "%v", err)
 	}
-	path, err := n.storage.Fetch(ctx, ref, nil)
-	if err != nil {
-		return nil, apiError(err)
+	r := n.storage.Open(ctx, ref)
+	if _, err := r.Read(nil); err != nil { // say now that nobody has it, not in the middle
+		return nil, apiError(errors.Join(err, r.Close()))
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("node: %w", err)
-	}
-	return f, nil
+	return r, nil
 }

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -275,8 +276,17 @@ func (n *Node) takeRevocations(sealed []byte) {
 // renewCredential asks for a new credential when a third of its time is left.
 func (n *Node) renewCredential(ctx context.Context) {
 	own := n.creds.Own()
+	if n.corp != nil { // XenoCorp renews its own
+		if env := n.corp.Credential(); !bytes.Equal(env.Marshal(), n.creds.credential()) {
+			if _, err := n.creds.take(env); err != nil {
+				n.log.Error("own credential", slog.Any("err", err))
+			}
+			n.overlay.Reannounce()
+		}
+		return
+	}
 	left := time.Until(time.Unix(own.Expires, 0))
-	if n.corp != nil || left > time.Duration(own.Expires-own.Issued)*time.Second/3 {
+	if left > time.Duration(own.Expires-own.Issued)*time.Second/3 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

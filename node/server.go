@@ -66,7 +66,7 @@ func newServer(ctx context.Context, n *Node) (*server, error) {
 	}
 	cfg := session.HostConfig{
 		Key: n.key, Network: n.cfg.Network.Name, Corp: n.cfg.Network.XenoCorp, Dir: filepath.Join(n.cfg.Home, "sessions"),
-		Overlay: n.overlay, Claimer: claimer{n.corpClient}, Images: images{n.storage, filepath.Join(n.cfg.Home, "env", "images")},
+		Overlay: n.overlay, Claimer: claimer{n.corpClient}, Images: images{n.storage},
 		Drivers: s.drivers, Probe: probe, Capacity: s.capacity, Rates: s.rates, Credential: n.creds.Of,
 		Changed: n.adChanged, ReceiptInterval: time.Duration(n.cfg.Server.ReceiptInterval),
 		EndOnClose: n.cfg.Server.EndSessions, Logger: n.log,
@@ -76,6 +76,9 @@ func newServer(ctx context.Context, n *Node) (*server, error) {
 	}
 	if s.host, err = session.NewHost(cfg); err != nil {
 		return s, errors.Join(err, s.Close())
+	}
+	if err := s.sweepMeter(ctx); err != nil {
+		n.log.Warn("meter", slog.Any("err", err))
 	}
 	return s, nil
 }
@@ -98,7 +101,7 @@ func (s *server) openMeters() error {
 	default:
 		return fmt.Errorf("node: control groups: %w", err)
 	}
-	m, err := meter.New(meter.Config{Namespace: s.node.scope(), Logger: log})
+	m, err := meter.New(meter.Config{Namespace: s.node.scope(), Cgroups: tree.Unified(), Logger: log})
 	switch {
 	case err == nil:
 		s.meter = m
@@ -109,6 +112,24 @@ func (s *server) openMeters() error {
 		return fmt.Errorf("node: meter: %w", err)
 	}
 	return nil
+}
+
+// sweepMeter stops counting for environments that are gone.
+func (s *server) sweepMeter(ctx context.Context) error {
+	if s.meter == nil {
+		return nil
+	}
+	var keep []string
+	for _, d := range s.drivers {
+		list, err := d.List(ctx)
+		if err != nil {
+			return err
+		}
+		for _, in := range list {
+			keep = append(keep, in.ID)
+		}
+	}
+	return s.meter.Sweep(ctx, keep)
 }
 
 // cgroupParent is where a superuser's daemon makes its groups; others use what
@@ -175,39 +196,68 @@ func (s *server) openLinux(ctx context.Context) (hypervisor.Driver, error) {
 	if err := network.Available(); err != nil {
 		return nil, err
 	}
-	taps, err := network.New(network.Config{Owner: s.node.scope()})
-	if err != nil {
-		return nil, err
-	}
 	exe, err := s.node.cfg.executable()
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.node.cfg.Home, "env")
 	if s.node.cfg.Server.Accelerator != "tcg" {
-		ch, err := cloudhypervisor.New(cloudhypervisor.Config{
-			Dir: filepath.Join(dir, "cloudhypervisor"), Network: taps, Cgroups: s.cgroups, Meter: s.trackMeter(),
-			Keeper: exe, Logger: s.node.log,
-		})
-		if err == nil {
-			err = ch.Available(ctx)
-		}
-		if err == nil {
-			return ch, nil
-		}
+		d, err := s.openCloudHypervisor(ctx, exe)
 		if !errors.Is(err, hypervisor.ErrNotSupported) {
-			return nil, err
+			return d, err
 		}
 		s.node.log.Info("no cloud-hypervisor", slog.Any("err", err))
 	}
-	q, err := qemu.New(qemu.Config{
-		Dir: filepath.Join(dir, "qemu"), Accel: s.node.cfg.Server.Accelerator, Network: taps, Cgroups: s.cgroups,
+	return s.openQEMU(ctx, exe)
+}
+
+func (s *server) openCloudHypervisor(ctx context.Context, exe string) (hypervisor.Driver, error) {
+	taps, err := network.New(network.Config{Owner: s.node.scope() + "-ch"})
+	if err != nil {
+		return nil, err
+	}
+	d, err := cloudhypervisor.New(cloudhypervisor.Config{
+		Dir: filepath.Join(s.node.cfg.Home, "env", "cloudhypervisor"), Network: taps, Cgroups: s.cgroups,
 		Meter: s.trackMeter(), Keeper: exe, Logger: s.node.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return q, q.Available(ctx)
+	return s.swept(ctx, d)
+}
+
+func (s *server) openQEMU(ctx context.Context, exe string) (hypervisor.Driver, error) {
+	taps, err := network.New(network.Config{Owner: s.node.scope() + "-qemu"})
+	if err != nil {
+		return nil, err
+	}
+	d, err := qemu.New(qemu.Config{
+		Dir: filepath.Join(s.node.cfg.Home, "env", "qemu"), Accel: s.node.cfg.Server.Accelerator, Network: taps,
+		Cgroups: s.cgroups, Meter: s.trackMeter(), Keeper: exe, Logger: s.node.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.swept(ctx, d)
+}
+
+// A vmDriver is a driver of virtual machines.
+type vmDriver interface {
+	hypervisor.Driver
+	Available(ctx context.Context) error
+	Sweep(ctx context.Context) ([]string, error)
+}
+
+// swept returns d once it was found to work, and what a killed daemon left
+// half started is removed.
+func (s *server) swept(ctx context.Context, d vmDriver) (hypervisor.Driver, error) {
+	if err := d.Available(ctx); err != nil {
+		return nil, err
+	}
+	removed, err := d.Sweep(ctx)
+	if len(removed) > 0 {
+		s.node.log.Info("removed what a killed daemon left", slog.String("driver", d.Name()), slog.Any("environments", removed))
+	}
+	return d, err
 }
 
 // Close ends the selling side. Environments go on unless the configuration
@@ -283,10 +333,7 @@ func probe(ctx context.Context, in hypervisor.Instance) error {
 }
 
 // images makes images local through XenoStore.
-type images struct {
-	storage *storage.Service
-	dir     string // of unpacked Linux images, by CID
-}
+type images struct{ storage *storage.Service }
 
 // Fetch implements session.Images.
 func (i images) Fetch(ctx context.Context, kind hypervisor.Kind, root cid.Cid) (string, error) {
@@ -297,18 +344,7 @@ func (i images) Fetch(ctx context.Context, kind hypervisor.Kind, root cid.Cid) (
 	if kind == hypervisor.KindWASI {
 		return i.storage.Fetch(ctx, ref, nil)
 	}
-	dest := filepath.Join(i.dir, ref.String())
-	if _, err := os.Stat(dest); err == nil {
-		return dest, nil
-	}
-	if err := os.MkdirAll(i.dir, 0o755); err != nil { //nolint:gosec // guests' processes read it
-		return "", err
-	}
-	_, err = i.storage.Get(ctx, ref, dest, nil)
-	if errors.Is(err, os.ErrExist) { // another session was faster
-		err = nil
-	}
-	return dest, err
+	return i.storage.FetchDir(ctx, ref, nil)
 }
 
 // measureCapacity fills what the configuration leaves to the machine.

@@ -219,7 +219,7 @@ func seqs(ads []*search.Signed, server dht.PeerID) (out []uint64) {
 // leases were renewed.
 func TestOracle(t *testing.T) {
 	const hosts, servers, queries = 20, 500, 200
-	renew := 10 * time.Second
+	renew := time.Minute
 	c := start(t, hosts, renew, nil)
 	rng := rand.New(rand.NewPCG(1, 1))
 	var ads []*search.Signed

@@ -42,8 +42,9 @@ const (
 	maxPushes = 1024
 	// pushWorkers is how many are sent at once.
 	pushWorkers = 4
-	// maxCalls bounds the requests of one publisher that are under way.
-	maxCalls = 16
+	// maxCalls bounds the requests of all publishers here that are under way:
+	// an ad goes to at most 80 holders, and peers refuse the 65th at once.
+	maxCalls = 32
 	// changeInterval is the shortest time between two ads of this node: a
 	// server whose load moves every moment need not tell every moment.
 	changeInterval = 250 * time.Millisecond

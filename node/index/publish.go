@@ -18,7 +18,6 @@ type publisher struct {
 	service *Service
 	machine *search.Publisher
 	inputs  chan search.PublisherInput
-	calls   chan struct{} // one element for each request under way
 	stop    chan struct{}
 	stopped sync.Once
 	done    chan struct{}
@@ -38,8 +37,8 @@ func (s *Service) Advertise(ad *search.Signed) error {
 	if p == nil {
 		p = &publisher{
 			service: s, machine: search.NewPublisher(s.schema, search.PublisherConfig{Renew: s.cfg.Renew}),
-			inputs: make(chan search.PublisherInput, 64), calls: make(chan struct{}, maxCalls),
-			stop: make(chan struct{}), done: make(chan struct{}),
+			inputs: make(chan search.PublisherInput, 64),
+			stop:   make(chan struct{}), done: make(chan struct{}),
 		}
 		s.publishers[ad.Ad.Server] = p
 		s.wg.Go(p.run)
@@ -189,8 +188,8 @@ func (p *publisher) spawn(f func(ctx context.Context)) {
 	s := p.service
 	s.wg.Go(func() {
 		select {
-		case p.calls <- struct{}{}:
-			defer func() { <-p.calls }()
+		case s.calls <- struct{}{}:
+			defer func() { <-s.calls }()
 		case <-s.ctx.Done():
 			return
 		}

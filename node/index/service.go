@@ -76,6 +76,7 @@ type Service struct {
 	opened  *opener
 	pushes  chan search.SendPush
 	changed chan struct{} // one element: the own ad changed
+	calls   chan struct{} // one element for each request of a publisher under way
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -135,7 +136,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, overlay: cfg.Overlay, schema: cfg.Schema, log: cfg.Logger,
 		opened: newOpener(cfg), pushes: make(chan search.SendPush, maxPushes), changed: make(chan struct{}, 1),
-		ctx: ctx, cancel: cancel,
+		calls: make(chan struct{}, maxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),

@@ -104,6 +104,24 @@ func (l *receiptLog) note(r sealedReceipt) {
 func (l *receiptLog) append(r sealedReceipt) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.appendLocked(r)
+}
+
+// extend writes r durably if it follows the newest receipt. One that is known
+// already, from another way it came, is no error.
+func (l *receiptLog) extend(r sealedReceipt) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch newest := l.last.receipt.Seq; {
+	case r.receipt.Seq <= newest:
+		return nil
+	case r.receipt.Seq > newest+1:
+		return fmt.Errorf("session: receipt %d does not follow %d", r.receipt.Seq, newest)
+	}
+	return l.appendLocked(r)
+}
+
+func (l *receiptLog) appendLocked(r sealedReceipt) error {
 	b := r.env.Marshal()
 	entry := append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) //nolint:gosec // bounded by MaxEnvelope
 	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_CREATE, 0o600)
