@@ -32,7 +32,8 @@ type (
 		ClaimGrace    int64      `cbor:"claim_grace"`    // seconds that a hold outlives its agreement
 		CredentialTTL int64      `cbor:"credential_ttl"` // seconds
 	}
-	// Invite makes a one-time code known. Operators only.
+	// Invite makes a one-time code known. Operators only. Note is the subject
+	// of the credential to come; empty, the holder names itself.
 	Invite struct {
 		ID      ID         `cbor:"id"`
 		By      dht.PeerID `cbor:"by"`

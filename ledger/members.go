@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -24,8 +25,10 @@ type issued struct {
 // An invitation is a one-time code.
 type invitation struct {
 	roles   []Role
+	subject string // whom the operator identified; empty: as the holder says
 	expires int64
 	usedBy  dht.PeerID // zero: not yet
+	name    string     // that it was redeemed under
 	cred    Credential // what it was redeemed for
 }
 
@@ -71,7 +74,7 @@ func (b *batch) invite(c *Invite) (Result, error) {
 	if len(b.s.codes) >= maxInvitations {
 		return Result{}, fmt.Errorf("%w: %d invitations", ErrLimit, maxInvitations)
 	}
-	b.s.codes[c.Code] = &invitation{roles: slices.Clone(c.Roles), expires: c.Expires}
+	b.s.codes[c.Code] = &invitation{roles: slices.Clone(c.Roles), subject: c.Note, expires: c.Expires}
 	b.s.due.push(dueItem{at: c.Expires, what: dueInvitation, code: c.Code})
 	b.remember(c.ID, c)
 	return Result{Changed: true}, nil
@@ -92,7 +95,7 @@ func (b *batch) register(c *Register) (Result, error) {
 		}
 	}
 	if !inv.usedBy.IsZero() {
-		if c.Name != inv.cred.Subject || !slices.Equal(roles, inv.cred.Roles) {
+		if c.Name != inv.name || !slices.Equal(roles, inv.cred.Roles) {
 			return Result{}, fmt.Errorf("%w: the code was redeemed under another name or for other roles", ErrConflict)
 		}
 		cred := inv.cred
@@ -101,8 +104,9 @@ func (b *batch) register(c *Register) (Result, error) {
 	if b.s.members[c.By] == nil && len(b.s.members) >= maxMembers {
 		return Result{}, fmt.Errorf("%w: %d members", ErrLimit, maxMembers)
 	}
-	cred := b.issue(c.By, c.Name, roles)
-	inv.usedBy, inv.cred = c.By, cred
+	// The operator's word about who somebody is counts more than their own.
+	cred := b.issue(c.By, cmp.Or(inv.subject, c.Name), roles)
+	inv.usedBy, inv.name, inv.cred = c.By, c.Name, cred
 	return Result{Changed: true, Credential: &cred}, nil
 }
 

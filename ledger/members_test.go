@@ -83,6 +83,16 @@ func TestInvitations(t *testing.T) {
 	j.refused(ErrBadCode, &Register{By: testPeer(3), Code: code, Name: "Client", Roles: []Role{RoleClient}})
 	j.refused(ErrConflict, &Register{By: testPeer(2), Code: code, Name: "Other", Roles: []Role{RoleClient}})
 
+	known := HashCode("known") // whom the operator identified is not who they say
+	j.must(&Invite{ID: j.id(4), By: testPeer(1), Code: known, Roles: roles, Note: "Ada Lovelace", Expires: testStart + 3600})
+	claim := &Register{By: testPeer(4), Code: known, Name: "XenoCorp"}
+	if got := j.must(claim).Credential.Subject; got != "Ada Lovelace" {
+		t.Errorf("subject %q", got)
+	}
+	if again := j.must(claim); again.Changed || again.Credential.Subject != "Ada Lovelace" {
+		t.Errorf("again %+v", again)
+	}
+
 	late := HashCode("late")
 	j.must(&Invite{ID: j.id(3), By: testPeer(1), Code: late, Roles: roles, Expires: testStart + 3600})
 	j.now = j.now.Add(time.Hour)

@@ -31,7 +31,7 @@ Without a credential a daemon is dropped by every other participant.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "`subject` to register, default the one of the invitation")
+	cmd.Flags().StringVar(&name, "name", "", "`subject` to register where the invitation names none")
 	return cmd
 }
 

@@ -125,7 +125,7 @@ type Rates struct {
 type RegisterRequest struct {
 	// Code is the one-time invitation code.
 	Code string `json:"code"`
-	// Name is the subject to register; empty: the one of the invitation.
+	// Name is the subject to register where the invitation names none.
 	Name string `json:"name,omitempty"`
 }
 
