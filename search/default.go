@@ -29,10 +29,10 @@ func defaultDimensions() []Dimension {
 	return []Dimension{
 		number("free_cpu", UnitNone, 0.25, 4096, true, "virtual CPUs that can be had now"),
 		number("total_cpu", UnitNone, 0.25, 4096, true, "virtual CPUs of the machine"),
-		number("free_cpu_share", UnitShare, 10, 4096e3, true, "CPU milliseconds a second that can be had now"),
+		number("free_cpu_share", UnitShare, 10, 4096e3, false, "CPU milliseconds a second that can be had now"),
 		number("total_cpu_share", UnitShare, 10, 4096e3, false, "CPU milliseconds a second of the machine"),
 		number("free_memory", UnitBytes, gib/64, 64*tib, true, "memory that can be had now"),
-		number("total_memory", UnitBytes, gib/64, 64*tib, true, "memory of the machine"),
+		number("total_memory", UnitBytes, gib/64, 64*tib, false, "memory of the machine"),
 		number("free_disk", UnitBytes, gib/16, 4096*tib, true, "disk that can be had now"),
 		number("total_disk", UnitBytes, gib/16, 4096*tib, false, "disk of the machine"),
 		number("free_network", UnitRate, 1e4, 1e12, true, "network rate each way that can be had now"),
@@ -44,7 +44,7 @@ func defaultDimensions() []Dimension {
 
 		number("price_hour", UnitHour, 1e-6, 1e3, true, "price of an hour of running, whatever is used"),
 		number("price_cpu", UnitHour, 1e-6, 1e3, true, "price of an hour of CPU time"),
-		number("price_memory", UnitGiBHour, 1e-7, 1e2, true, "price of a GiB of memory for an hour"),
+		number("price_memory", UnitGiBHour, 1e-7, 1e2, false, "price of a GiB of memory for an hour"),
 		number("price_disk", UnitGiBHour, 1e-8, 1e1, false, "price of a GiB of disk for an hour"),
 		number("price_network", UnitGiB, 1e-7, 1e2, false, "price of a GiB sent or received"),
 

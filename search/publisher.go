@@ -18,8 +18,8 @@ type PublisherConfig struct {
 	// cell is used from then on; one that died is replaced at once.
 	Relocate time.Duration
 	// Gather is how long a publish may wait for others to the same holder
-	// while lookups are under way; 0 means 50 ms. Longer saves messages, and
-	// makes a new ad searchable that much later.
+	// while lookups are under way; 0 means 300 ms. Longer saves messages, and
+	// makes a new ad searchable that much later where peers are dead.
 	Gather time.Duration
 	// Retry is how long the first repetition waits after a failure; it
 	// doubles up to Renew. 0 means 2 s.
@@ -29,7 +29,7 @@ type PublisherConfig struct {
 func (c PublisherConfig) withDefaults() PublisherConfig {
 	c.Renew = cmp.Or(c.Renew, 60*time.Second)
 	c.Relocate = cmp.Or(c.Relocate, 5*time.Minute)
-	c.Gather = cmp.Or(c.Gather, 50*time.Millisecond)
+	c.Gather = cmp.Or(c.Gather, 300*time.Millisecond)
 	c.Retry = cmp.Or(c.Retry, 2*time.Second)
 	return c
 }
