@@ -34,7 +34,7 @@ what every other participant gets by --network. With --server it becomes a XenoS
   xeno init --home oslo --network corp/network.toml --server --country NO --city Oslo --cpu-price 0.02
   xeno init --network network.toml`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.initHome(f) },
+		RunE: func(*cobra.Command, []string) error { return a.initHome(f) },
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.corp, "corp", false, "found a network with this daemon as its XenoCorp")

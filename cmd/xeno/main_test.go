@@ -113,8 +113,17 @@ func TestSizes(t *testing.T) {
 		want uint64
 		ok   bool
 	}{
-		{"512MiB", 512 << 20, true}, {"2GiB", 2 << 30, true}, {"1kB", 1000, true}, {"7", 7, true}, {"7B", 7, true},
-		{"", 0, false}, {"-1", 0, false}, {"1.5GiB", 0, false}, {"GiB", 0, false}, {"99999999999TiB", 0, false}, {"1 GiB", 0, false},
+		{"512MiB", 512 << 20, true},
+		{"2GiB", 2 << 30, true},
+		{"1kB", 1000, true},
+		{"7", 7, true},
+		{"7B", 7, true},
+		{"", 0, false},
+		{"-1", 0, false},
+		{"1.5GiB", 0, false},
+		{"GiB", 0, false},
+		{"99999999999TiB", 0, false},
+		{"1 GiB", 0, false},
 	} {
 		got, err := parseSize(tt.in)
 		if got != tt.want || (err == nil) != tt.ok {

@@ -140,8 +140,7 @@ func (a *app) terminal(s *ssh.Session, fd int) (restore func(), err error) {
 
 // remoteStatus turns the end of a remote command into ours.
 func remoteStatus(err error) error {
-	var exit *ssh.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*ssh.ExitError](err); ok {
 		return remoteExit{exit.ExitStatus()}
 	}
 	return err

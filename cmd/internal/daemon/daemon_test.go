@@ -30,7 +30,7 @@ func found(t *testing.T) string {
 }
 
 // start runs a daemon and returns when it answers.
-func start(t *testing.T, ctx context.Context, opts Options) (ended chan error) {
+func start(ctx context.Context, t *testing.T, opts Options) (ended chan error) {
 	t.Helper()
 	ended = make(chan error, 1)
 	begin := time.Now()
@@ -62,7 +62,7 @@ func TestRun(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", l.LocalAddr().String())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	ended := start(t, ctx, Options{Home: home})
+	ended := start(ctx, t, Options{Home: home})
 	said := make([]byte, 100)
 	n, err := l.Read(said)
 	if err != nil || string(said[:n]) != "READY=1" {
@@ -95,7 +95,7 @@ func TestLifeline(t *testing.T) {
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		t.Fatal(err)
 	}
-	ended := start(t, t.Context(), Options{Home: home, Lifeline: fd, Ephemeral: true})
+	ended := start(t.Context(), t, Options{Home: home, Lifeline: fd, Ephemeral: true})
 	if err := ours.Close(); err != nil {
 		t.Fatal(err)
 	}
