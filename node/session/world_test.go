@@ -327,7 +327,7 @@ func (f fakeImages) Fetch(context.Context, hypervisor.Kind, cid.Cid) (string, er
 
 // A world is one client, one server and XenoCorp.
 type world struct {
-	t              *testing.T
+	t              testing.TB
 	wires          *wires
 	corp           *fakeCorp
 	driver         *fakeDriver
@@ -354,7 +354,14 @@ func peerOf(key ed25519.PrivateKey) dht.PeerID {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{
+	w := &world{}
+	w.init(t)
+	return w
+}
+
+func (w *world) init(t testing.TB) {
+	t.Helper()
+	*w = world{
 		t: t, wires: &wires{overlays: map[dht.PeerID]*fakeOverlay{}, cut: map[dht.PeerID]bool{}}, driver: newFakeDriver(),
 		clientKey: testKey(1), serverKey: testKey(2), dir: t.TempDir(),
 		corp:           &fakeCorp{key: testKey(3), free: 100 * ledger.Unit, held: map[ledger.ID]*held{}},
@@ -375,7 +382,6 @@ func newWorld(t *testing.T) *world {
 		_ = w.host.Close()
 		_ = w.buyer.Close()
 	})
-	return w
 }
 
 func (w *world) startHost() {
