@@ -50,6 +50,7 @@ virtual machine.`,
 	fs.StringVar(&opts.Env, "env", demo.EnvAuto, "`environment` to lease: auto, wasi or linux")
 	fs.IntVar(&opts.Servers, "servers", 3, "number of XenoServers")
 	fs.IntVar(&opts.Participants, "participants", 5, "number of other participants, the client among them")
+	fs.StringVar(&opts.LogLevel, "log-level", "info", "of the daemons' logs: debug, info, warn or error")
 	fs.BoolVar(&opts.Keep, "keep", false, "leave the directory with state and logs")
 	return cmd
 }

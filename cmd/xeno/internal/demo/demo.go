@@ -36,6 +36,8 @@ type Options struct {
 	Servers, Participants int
 	// Keep leaves the directory with state and logs.
 	Keep bool
+	// LogLevel is that of the daemons' logs, which Keep leaves to be read.
+	LogLevel string
 	// Executable is the program that becomes a daemon by the arguments
 	// "daemon --home DIR".
 	Executable string

@@ -51,7 +51,7 @@ func server(i int, env string, network node.Network) *member {
 		name:  fmt.Sprintf("server-%d", i+1),
 		roles: []ledger.Role{ledger.RoleParticipant, ledger.RoleServer},
 		place: p,
-		cfg:   node.Config{Network: network, Server: srv, Log: node.LogConfig{Level: "info"}},
+		cfg:   node.Config{Network: network, Server: srv},
 	}
 }
 
@@ -60,7 +60,7 @@ func participant(i int, network node.Network) *member {
 	m := &member{
 		name:  fmt.Sprintf("participant-%d", i),
 		roles: []ledger.Role{ledger.RoleParticipant},
-		cfg:   node.Config{Network: network, Log: node.LogConfig{Level: "info"}},
+		cfg:   node.Config{Network: network},
 	}
 	if i == 0 {
 		m.name, m.roles = "client", []ledger.Role{ledger.RoleParticipant, ledger.RoleClient}

@@ -78,7 +78,7 @@ func (w *world) start(m *member) error {
 		return err
 	}
 	defer theirs.Close()
-	args := []string{"daemon", "--home", m.cfg.Home, "--lifeline", "3"}
+	args := []string{"daemon", "--home", m.cfg.Home, "--lifeline", "3", "--log-level", w.opts.LogLevel}
 	if !w.opts.Keep {
 		args = append(args, "--ephemeral")
 	}
