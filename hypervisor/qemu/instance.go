@@ -142,15 +142,24 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	return nil
 }
 
-// powerDown presses the guest's power button and tells whether it went.
+// powerDown presses the guest's power button, again and again, for a guest that
+// is still booting does not feel it, and tells whether it went.
 func (f found) powerDown(ctx context.Context, grace time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	if f.command(ctx, "system_powerdown") != nil {
-		return false
+	for ctx.Err() == nil {
+		pressErr := f.command(ctx, "system_powerdown")
+		pause, stop := context.WithTimeout(ctx, pressInterval)
+		_, err := f.process.Wait(pause)
+		stop()
+		if err == nil {
+			return true
+		}
+		if pressErr != nil {
+			return false
+		}
 	}
-	_, err := f.process.Wait(ctx)
-	return err == nil
+	return false
 }
 
 // command runs one command of the monitor.

@@ -23,6 +23,8 @@ const (
 	readyTimeout = 30 * time.Second
 	// commandTimeout bounds one command of the monitor.
 	commandTimeout = 10 * time.Second
+	// pressInterval is how often the power button is pressed.
+	pressInterval = time.Second
 	// cleanTimeout bounds the tidying up after a failed start.
 	cleanTimeout = 30 * time.Second
 	// checkTimeout is how long the check guest may take under KVM; on real

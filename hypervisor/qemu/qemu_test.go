@@ -165,7 +165,7 @@ func (g guest) dial(client, host ssh.Signer) (*ssh.Client, error) {
 	})
 }
 
-func (g guest) client1(t *testing.T) *ssh.Client {
+func (g guest) login(t *testing.T) *ssh.Client {
 	t.Helper()
 	c, err := g.dial(g.client, g.host)
 	if err != nil {
@@ -210,7 +210,7 @@ func TestGuest(t *testing.T) {
 	began := time.Now()
 	g := w.boot(t, d, "guest", func(s *hypervisor.Spec) { s.DiskBytes = 64 << 20; s.CPUs = 2 })
 	t.Logf("from Start to the SSH banner: %v", time.Since(began).Round(time.Millisecond))
-	c := g.client1(t)
+	c := g.login(t)
 	t.Run("exec", func(t *testing.T) { testExec(t, c, d, g) })
 	t.Run("keys", func(t *testing.T) { testKeys(t, g) })
 	t.Run("terminal", func(t *testing.T) { testTerminal(t, c) })
@@ -449,7 +449,7 @@ func TestReadopt(t *testing.T) {
 		t.Fatalf("list %+v, %v; started %+v", list, err, g.Instance)
 	}
 	g.await(t, d)
-	if out, err := run(t, g.client1(t), "echo alive"); err != nil || out != "alive\n" {
+	if out, err := run(t, g.login(t), "echo alive"); err != nil || out != "alive\n" {
 		t.Errorf("%q, %v", out, err)
 	}
 	if err := unix.Kill(g.PID, unix.SIGKILL); err != nil {
@@ -571,5 +571,94 @@ func TestFailedStart(t *testing.T) {
 	d.config.Binary = "no-such-qemu"
 	if _, err := d.Start(t.Context(), spec); !errors.Is(err, hypervisor.ErrNotSupported) || !strings.Contains(err.Error(), "apt install") {
 		t.Errorf("without QEMU: %v", err)
+	}
+}
+
+// TestSeveral runs guests side by side that must not see each other.
+func TestSeveral(t *testing.T) {
+	w := newWorld(t)
+	d := w.driver(t, t.TempDir())
+	guests := make([]guest, 3)
+	began := time.Now()
+	t.Run("boot", func(t *testing.T) {
+		for i := range guests {
+			spec, g := w.spec(t, fmt.Sprint("several-", i))
+			var err error
+			if g.Instance, err = d.Start(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			guests[i] = g
+		}
+	})
+	t.Cleanup(func() {
+		for _, g := range guests {
+			if err := d.Remove(context.Background(), g.ID); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for _, g := range guests {
+		g.await(t, d)
+	}
+	t.Logf("%d guests answer after %v", len(guests), time.Since(began).Round(time.Millisecond))
+	for i, g := range guests {
+		c := g.login(t)
+		next := guests[(i+1)%len(guests)]
+		if _, err := g.dial(next.client, g.host); err == nil {
+			t.Errorf("%s lets the client of %s in", g.ID, next.ID)
+		}
+		if out, err := run(t, c, fmt.Sprintf("hostname; nc -w 1 %v 22 </dev/null", next.Guest)); err == nil || !strings.HasPrefix(out, "xeno-"+g.ID+"\n") {
+			t.Errorf("%s reaches %s: %q, %v", g.ID, next.ID, out, err)
+		}
+	}
+}
+
+// TestReadingsAgree compares the driver's reading with the control group's
+// after the end: they must not differ by more than 0.1 % and 1 ms.
+func TestReadingsAgree(t *testing.T) {
+	w := newWorld(t)
+	d := w.driver(t, t.TempDir())
+	m := cgroup.NewMeter(w.groups)
+	d.config.Meter = m
+	g := w.boot(t, d, "metered", nil)
+	if err := d.Stop(t.Context(), g.ID, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Usage(t.Context(), g.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := m.Read(t.Context(), g.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := (got.CPU - want.CPU).Abs(); diff > want.CPU/1000+time.Millisecond {
+		t.Errorf("CPU %v, control group %v", got.CPU, want.CPU)
+	}
+	if got.RxBytes != want.RxBytes || got.TxBytes != want.TxBytes || got.TxBytes == 0 {
+		t.Errorf("bytes %d in, %d out; control group's meter %d, %d", got.RxBytes, got.TxBytes, want.RxBytes, want.TxBytes)
+	}
+	t.Logf("driver %+v, control group %+v", got, want)
+}
+
+// TestStopWhileBooting presses the button of a guest that cannot feel it yet.
+func TestStopWhileBooting(t *testing.T) {
+	w := newWorld(t)
+	d := w.driver(t, t.TempDir())
+	spec, _ := w.spec(t, "early")
+	if _, err := d.Start(t.Context(), spec); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), "early"); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := d.Stop(t.Context(), "early", bootTimeout); err != nil {
+		t.Fatal(err)
+	}
+	console, _, err := d.Logs(t.Context(), "early", 1<<20)
+	if err != nil || !strings.Contains(string(console), "power off: button") {
+		t.Errorf("console %q, %v", console, err)
 	}
 }

@@ -46,6 +46,7 @@ func run() error {
 	if err := loadModules("/lib/modules/boot"); err != nil {
 		return err
 	}
+	button := powerButton() // before anybody can know that the machine is up
 	cfg, err := takeConfig()
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func run() error {
 	select {
 	case s := <-stop:
 		logf("power off: %v", s)
-	case <-powerButton():
+	case <-button:
 		logf("power off: button")
 	}
 	return nil

@@ -22,7 +22,7 @@ func powerOff() {
 	select {}
 }
 
-// powerButton returns a channel that is closed when the host presses the
+// powerButton returns a channel that gets a value when the host presses the
 // machine's power button.
 func powerButton() <-chan struct{} {
 	pressed := make(chan struct{}, maxInputs)
