@@ -51,20 +51,17 @@ var refusalCodes = map[session.Code]api.Code{
 
 // fallbackError codes what has no sentinel.
 func fallbackError(err error) error {
-	var refusal *session.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*session.Refusal](err); ok {
 		code, ok := refusalCodes[refusal.Code]
 		if !ok {
 			code = api.CodeRefused
 		}
 		return api.Errorf(code, "%v", err)
 	}
-	var corpErr *corp.Error
-	if errors.As(err, &corpErr) {
+	if _, ok := errors.AsType[*corp.Error](err); ok {
 		return api.Errorf(api.CodeRefused, "%v", err)
 	}
-	var remote *kad.RemoteError
-	if errors.As(err, &remote) {
+	if _, ok := errors.AsType[*kad.RemoteError](err); ok {
 		return api.Errorf(api.CodeRefused, "%v", err)
 	}
 	return api.Errorf(api.CodeUnavailable, "%v", err).WithHint("xeno status shows whether this node is connected")

@@ -3,7 +3,6 @@ package node_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +19,7 @@ func Example() {
 	defer cancel()
 	dir, err := os.MkdirTemp("", "xeno")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 
@@ -28,38 +27,38 @@ func Example() {
 		Home: filepath.Join(dir, "corp"), Corp: &node.CorpConfig{}, Network: node.Network{Name: "example"},
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	corp, err := node.New(ctx, founded)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer corp.Close()
 
 	cfg, err := node.Init(node.Config{Home: filepath.Join(dir, "client"), Network: founded.Network})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	client, err := node.New(ctx, cfg)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 
 	invitation, err := corp.Invite(ctx, api.InviteRequest{Subject: "Ada"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	credential, err := client.Register(ctx, api.RegisterRequest{Code: invitation.Code, Name: "Ada"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := corp.Deposit(ctx, api.DepositRequest{Peer: client.ID(), Amount: 5 * ledger.Unit}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	account, err := client.Account(ctx)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(credential.Subject, credential.Roles, account.Available)
 	// Output: Ada [participant client] 5.00

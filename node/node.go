@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,7 @@ func (n *Node) compose(ctx context.Context) (err error) {
 		}
 	}
 	n.overlay, err = kad.New(ctx, kad.Config{
-		Key: n.key, Listen: cfg.Listen, Bootstrap: append(network.Bootstrap[:len(network.Bootstrap):len(network.Bootstrap)], cfg.Bootstrap...),
+		Key: n.key, Listen: cfg.Listen, Bootstrap: slices.Concat(network.Bootstrap, cfg.Bootstrap),
 		Network: network.Name, Server: true, Registrar: cfg.Corp != nil,
 		MDNS: cfg.Overlay.MDNS, Relay: cfg.Overlay.Relay, HolePunch: cfg.Overlay.HolePunch, AutoNAT: cfg.Overlay.AutoNAT,
 		Gate:   kad.Gate{Credential: n.creds.credential, Admit: n.creds.admit},
@@ -140,7 +141,7 @@ func (n *Node) openCorp() error {
 	n.corp, err = corp.New(corp.Config{
 		Key: n.key, Network: n.cfg.Network.Name, Dir: filepath.Join(n.cfg.Home, "corp"),
 		FeePermille:   uint32(n.cfg.Corp.FeePermille), //nolint:gosec // validated
-		CredentialTTL: time.Duration(n.cfg.Corp.CredentialTTL), Logger: n.log,
+		CredentialTTL: time.Duration(n.cfg.Corp.CredentialTTL), ClaimGrace: time.Duration(n.cfg.Corp.ClaimGrace), Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -161,7 +162,9 @@ func (n *Node) join(ctx context.Context) {
 			if err == nil {
 				break
 			}
-			n.log.Warn("join the network", slog.Any("err", err))
+			if ctx.Err() == nil {
+				n.log.Warn("join the network", slog.Any("err", err))
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -362,7 +362,7 @@ func measureCapacity(c *ServerConfig, home string) (session.Capacity, error) {
 		if err := unix.Sysinfo(&info); err != nil {
 			return out, fmt.Errorf("node: memory of the machine: %w", err)
 		}
-		out.MemoryBytes = uint64(info.Totalram) * uint64(info.Unit) / 2
+		out.MemoryBytes = info.Totalram * uint64(info.Unit) / 2
 	}
 	if out.DiskBytes == 0 {
 		var fs unix.Statfs_t

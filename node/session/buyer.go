@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -244,10 +245,8 @@ func (b *Buyer) Wait(ctx context.Context, id ledger.ID, states ...State) (Info, 
 		if now == StateEnded {
 			return s.info(), nil
 		}
-		for _, want := range states {
-			if now == want {
-				return s.info(), nil
-			}
+		if slices.Contains(states, now) {
+			return s.info(), nil
 		}
 		select {
 		case <-changed:

@@ -83,7 +83,8 @@ func clip(s string) string {
 // seen to work. A start that was interrupted by a crash is taken up.
 func (h *Host) start(s *hosted) error {
 	a, _ := s.terms()
-	ctx, cancel := context.WithTimeout(h.ctx, h.cfg.StartTimeout)
+	left := time.Unix(a.Expires, 0).Sub(h.cfg.Clock()) // what starts later is not paid for
+	ctx, cancel := context.WithTimeout(h.ctx, min(h.cfg.StartTimeout, left))
 	defer cancel()
 	stopped := make(chan struct{})
 	defer close(stopped)

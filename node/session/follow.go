@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/xenoserver/xeno/ledger"
@@ -265,7 +266,7 @@ func (b *Buyer) Extend(ctx context.Context, id ledger.ID, more time.Duration, li
 		return s.info(), err
 	}
 	err = b.update(s, func(r *boughtRecord) {
-		r.Revisions = append(r.Revisions[:len(r.Revisions):len(r.Revisions)], env.Marshal())
+		r.Revisions = append(slices.Clip(r.Revisions), env.Marshal())
 		r.Authorization = auth.Marshal()
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ const forwardOpenTime = 30 * time.Second
 
 // forward connects a client's stream to a TCP port of its environment.
 func (h *Host) forward(ctx context.Context, from dht.PeerID, stream net.Conn) {
-	defer stream.Close() //nolint:errcheck // the copy has reported what matters
+	defer stream.Close()
 	_ = stream.SetDeadline(time.Now().Add(forwardOpenTime))
 	r := bufio.NewReader(stream)
 	req := new(wire.SessionForward)

@@ -155,7 +155,7 @@ func (l *receiptLog) page(after uint64, most int) ([]*ledger.Envelope, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	var out []*ledger.Envelope
 	for _, at := range l.index[after:] {
 		if len(out) == most {

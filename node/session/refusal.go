@@ -48,8 +48,7 @@ func refuse(code Code, format string, args ...any) *Refusal {
 // asRefusal turns any error into a refusal; what is not one is the server's
 // fault, and its text stays with the server.
 func asRefusal(err error) *Refusal {
-	var r *Refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*Refusal](err); ok {
 		return r
 	}
 	return refuse(CodeInternal, "the server could not carry this out; try again or another server")

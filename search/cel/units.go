@@ -86,11 +86,7 @@ func rewrite(text string) (*source, error) {
 			}
 			i = end
 		case isLetter(r):
-			end := i
-			for end < len(s.original) && (isLetter(s.original[end]) || isDigit(s.original[end])) {
-				end++
-			}
-			i = s.copy(i, end)
+			i = s.copy(i, s.span(i, isWord))
 		default:
 			i = s.copy(i, i+1)
 		}
@@ -100,6 +96,16 @@ func rewrite(text string) (*source, error) {
 
 func isDigit(r rune) bool  { return '0' <= r && r <= '9' }
 func isLetter(r rune) bool { return r == '_' || unicode.IsLetter(r) }
+
+func isWord(r rune) bool { return isLetter(r) || isDigit(r) }
+
+// span returns where the run of runes of a class that begins at i ends.
+func (s *source) span(i int, class func(rune) bool) int {
+	for i < len(s.original) && class(s.original[i]) {
+		i++
+	}
+	return i
+}
 
 // copy takes runes over as they are and returns where they end.
 func (s *source) copy(from, to int) int {
@@ -126,13 +132,9 @@ func (s *source) endOfString(i int) int {
 
 // number takes over a number, with its unit if it has one.
 func (s *source) number(begin int) (end int, err error) {
-	end = begin
-	for end < len(s.original) && isDigit(s.original[end]) {
-		end++
-	}
+	end = s.span(begin, isDigit)
 	if end+1 < len(s.original) && s.original[end] == '.' && isDigit(s.original[end+1]) {
-		for end++; end < len(s.original) && isDigit(s.original[end]); end++ {
-		}
+		end = s.span(end+1, isDigit)
 	}
 	rest := s.original[end:]
 	u, n := cutUnit(rest)
@@ -145,11 +147,9 @@ func (s *source) number(begin int) (end int, err error) {
 			return 0, s.errorAt(end, "unknown unit "+quote(string(rest[:word])), unitNames)
 		}
 		if isExponent(rest) {
-			for end += 2; end < len(s.original) && isDigit(s.original[end]); end++ {
-			}
+			end = s.span(end+2, isDigit)
 		} else if len(rest) > 0 && (rest[0] == 'x' || rest[0] == 'u') {
-			for ; end < len(s.original) && (isLetter(s.original[end]) || isDigit(s.original[end])); end++ {
-			}
+			end = s.span(end, isWord)
 		}
 		return s.copy(begin, end), nil
 	}
