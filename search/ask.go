@@ -22,10 +22,11 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		}
 		reply.Total++
 		reply.Digest ^= l.digest()
-		if h.schema.tally(conjuncts, l.ad.Ad, reply.Excluded) {
-			matches = append(matches, l.ad)
+		ad := h.newest(l.ad)
+		if h.schema.tally(conjuncts, ad.Ad, reply.Excluded) {
+			matches = append(matches, ad)
 		} else if q.Explain && len(reply.ExcludedAds) < maxExcluded {
-			reply.ExcludedAds = append(reply.ExcludedAds, l.ad)
+			reply.ExcludedAds = append(reply.ExcludedAds, ad)
 		}
 	}
 	reply.Matched = uint32(len(matches))

@@ -192,7 +192,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 	refused := Placed{Verdict: VerdictRefused}
 	id, key, ok := h.schema.locate(in.Ad, p)
 	until := earlier(now.Add(h.cfg.Lease), in.Ad.Ad.ExpiresAt())
-	if !ok || !now.Before(until) {
+	if !ok || !now.Before(until) || h.newest(in.Ad).Ad.Seq > in.Ad.Ad.Seq {
 		return refused
 	}
 	c := h.cells[id]
@@ -202,11 +202,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 		}
 		c = h.make(now, id)
 	}
-	at, held := c.find(in.Ad.hash)
-	if held && c.leases[at].ad.Ad.Seq > in.Ad.Ad.Seq {
-		// An older ad than ours: the publisher's newer one holds.
-		return Placed{Verdict: c.verdict(now), Held: true}
-	}
+	_, held := c.find(in.Ad.hash)
 	if c.inner {
 		c.widenChild(h.schema, key.nibble(int(id.Prefix.Level)), in.Ad.Ad, until)
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
@@ -317,6 +313,15 @@ func (h *Holder) share(ad *Signed) *Signed {
 	}
 	have.uses++
 	if have.ad.Ad.Seq == ad.Ad.Seq {
+		return have.ad
+	}
+	return ad
+}
+
+// newest returns the newest ad known here of the server of ad: its lease in
+// another cell may be newer.
+func (h *Holder) newest(ad *Signed) *Signed {
+	if have := h.ads[ad.Ad.Server]; have != nil && have.ad.Ad.Seq > ad.Ad.Seq {
 		return have.ad
 	}
 	return ad

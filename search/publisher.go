@@ -139,7 +139,7 @@ type way struct {
 	tree   Tree // of name "" for the record
 	key    Key
 	levels []*level
-	left   []*level // cells of an earlier key, to be withdrawn from
+	left   []*level // cells of an earlier key and earlier holders, to be withdrawn from
 }
 
 // A Publisher keeps one server's ad where queries look for it. It is a machine
@@ -249,7 +249,7 @@ func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
 }
 
 func (p *Publisher) located(now time.Time, in Located) {
-	l := p.level(in.Cell)
+	w, l := p.level(in.Cell)
 	if l == nil {
 		return
 	}
@@ -269,25 +269,29 @@ func (p *Publisher) located(now time.Time, in Located) {
 		l.spots[i].contact = c
 		spots = append(spots, l.spots[i])
 	}
+	old := slices.DeleteFunc(l.spots, func(s *spot) bool { return slices.Contains(spots, s) || !s.held && !s.busy })
+	if len(old) > 0 {
+		w.left = append(w.left, &level{cell: l.cell, spots: old})
+	}
 	l.spots = spots
 }
 
-// level returns the level of the way that cell lies on.
-func (p *Publisher) level(cell CellID) *level {
+// level returns the level that a cell is, and its way; nil if it is on none.
+func (p *Publisher) level(cell CellID) (*way, *level) {
 	for _, w := range p.ways {
 		if w.tree.Name != cell.Tree {
 			continue
 		}
 		if i := int(cell.Prefix.Level); i < len(w.levels) && w.levels[i].cell == cell {
-			return w.levels[i]
+			return w, w.levels[i]
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func (p *Publisher) published(now time.Time, in Published) {
 	for i, cell := range in.Cells {
-		l := p.level(cell)
+		_, l := p.level(cell)
 		if l == nil {
 			continue
 		}
@@ -328,7 +332,7 @@ func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	case VerdictRise:
 		if i := int(l.cell.Prefix.Level); i > 0 {
 			parent, _ := l.cell.Prefix.Parent()
-			if up := p.level(CellID{Tree: l.cell.Tree, Prefix: parent}); up != nil {
+			if _, up := p.level(CellID{Tree: l.cell.Tree, Prefix: parent}); up != nil {
 				for _, s := range up.spots {
 					if !s.held {
 						s.next = now

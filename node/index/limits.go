@@ -27,6 +27,10 @@ const (
 	withdrawTimeout = time.Second
 	// searchTimeout bounds a query whose context has no deadline.
 	searchTimeout = 30 * time.Second
+	// withdrawTries and withdrawPause are how often a withdrawal is sent to a
+	// holder that does not answer, and the first pause between; what is not
+	// withdrawn stays until its lease ends.
+	withdrawTries, withdrawPause = 3, 200 * time.Millisecond
 	// locateTTL is how long the holders of a cell are remembered while they
 	// answer. A participant that joined closer to a cell is found after that.
 	locateTTL = 30 * time.Second

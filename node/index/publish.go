@@ -204,9 +204,17 @@ func (p *publisher) sendWithdraw(ctx context.Context, e search.SendWithdraw) {
 	for _, c := range e.Cells {
 		w.Cells = append(w.Cells, cellToWire(c))
 	}
-	err := p.service.call(ctx, e.To, &wire.SearchRequest{Kind: &wire.SearchRequest_Withdraw{Withdraw: w}}, new(wire.SearchPlacing))
-	if err != nil {
+	for try := range withdrawTries {
+		err := p.service.call(ctx, e.To, &wire.SearchRequest{Kind: &wire.SearchRequest_Withdraw{Withdraw: w}}, new(wire.SearchPlacing))
+		if err == nil {
+			return
+		}
 		p.service.log.Debug("withdraw", slog.String("from", e.To.ID.String()), slog.Any("err", err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(withdrawPause << try):
+		}
 	}
 }
 
