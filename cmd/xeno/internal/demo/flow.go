@@ -20,7 +20,7 @@ import (
 // found makes XenoCorp, the one that everybody else has to know.
 func (r *run) found(ctx context.Context) (string, error) {
 	r.corp = &member{name: "xenocorp", cfg: node.Config{
-		Network: node.Network{Name: "demo", Currency: "XEN"},
+		Network: node.Network{Name: "demo", Currency: "XEN", Renew: node.Duration(renewInterval)},
 		Corp:    &node.CorpConfig{FeePermille: 10},
 	}}
 	if err := r.world.add(r.corp); err != nil {

@@ -42,6 +42,10 @@ const (
 	limit   = 2 * ledger.Unit
 	// maxPrice of an hour of CPU in the query; one server asks more.
 	maxPrice = "0.05"
+	// renewInterval is how often ads are renewed: on a machine where nine
+	// daemons start at once a first attempt may be lost, and a newcomer does
+	// not wait a minute for the next.
+	renewInterval = 10 * time.Second
 	// receiptInterval is the time between receipts, short enough that a job
 	// of a few seconds sees some.
 	receiptInterval = 2 * time.Second
