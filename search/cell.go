@@ -48,11 +48,11 @@ func (c *cell) find(h Hash) (int, bool) {
 	return slices.BinarySearchFunc(c.leases, h, func(l lease, h Hash) int { return l.ad.hash.Compare(h) })
 }
 
-// sampled tells whether a server's hash is, or would be, among the smallest
-// sampleAds of the cell.
-func (c *cell) sampled(h Hash) bool {
+// sampled tells whether a server's hash is, or would be, among the n smallest
+// of the cell.
+func (c *cell) sampled(h Hash, n int) bool {
 	i, _ := c.find(h)
-	return i < sampleAds
+	return i < n
 }
 
 // expire drops what was not renewed and tells how many leases went.
@@ -179,13 +179,13 @@ func (c *cell) digest() (d uint64) {
 }
 
 // check returns an error if an invariant does not hold.
-func (c *cell) check() error {
+func (c *cell) check(limit int) error {
 	for i, l := range c.leases {
 		if i > 0 && c.leases[i-1].ad.hash.Compare(l.ad.hash) >= 0 {
 			return fmt.Errorf("cell %s: leases out of order at %d", c.id, i)
 		}
 	}
-	if len(c.leases) > maxCellAds {
+	if len(c.leases) > limit {
 		return fmt.Errorf("cell %s: %d leases", c.id, len(c.leases))
 	}
 	for i := range c.children {

@@ -11,8 +11,8 @@ var everything = SeekerConfig{Replicas: Replicas}
 // TestChurn lets ads come, change and go, and participants die and join,
 // under loss, and checks at every turn that no leased ad is lost.
 func TestChurn(t *testing.T) {
-	w := newWorld(t, 2, 16)
-	for range 300 {
+	w := newWorld(t, 2, 12, 16)
+	for range 60 {
 		w.publish(randomAd(w.rng, w.now))
 	}
 	w.run(5 * time.Second)
@@ -29,7 +29,7 @@ func TestChurn(t *testing.T) {
 				w.publisher(p, Offer{renewed(p.ad, w.now)})
 			}
 		}
-		for range 10 {
+		for range 4 {
 			w.publish(randomAd(w.rng, w.now))
 		}
 		w.kill(1)
@@ -62,8 +62,8 @@ func TestChurn(t *testing.T) {
 
 // TestDeath kills a third of the participants at once.
 func TestDeath(t *testing.T) {
-	w := newWorld(t, 3, 21)
-	for range 400 {
+	w := newWorld(t, 3, 21, 24)
+	for range 100 {
 		w.publish(randomAd(w.rng, w.now))
 	}
 	w.run(2 * time.Minute)
@@ -93,8 +93,8 @@ func TestDeath(t *testing.T) {
 
 // TestSplitAndMerge lets a tree grow and shrink again.
 func TestSplitAndMerge(t *testing.T) {
-	w := newWorld(t, 4, 12)
-	for range 900 {
+	w := newWorld(t, 4, 10, 16)
+	for range 150 {
 		w.publish(randomAd(w.rng, w.now))
 	}
 	w.run(3 * time.Second)
@@ -110,10 +110,10 @@ func TestSplitAndMerge(t *testing.T) {
 	}
 	grown := inner()
 	if grown == 0 {
-		t.Fatal("900 ads did not split a cell")
+		t.Fatal("150 ads did not split a cell")
 	}
 	for i, p := range w.pubs {
-		if i%30 != 0 {
+		if i%40 != 0 {
 			w.publisher(p, Stop{})
 		}
 	}
@@ -150,7 +150,7 @@ func TestSplitAndMerge(t *testing.T) {
 
 // TestWithdraw forgets an ad at once.
 func TestWithdraw(t *testing.T) {
-	w := newWorld(t, 5, 10)
+	w := newWorld(t, 5, 10, leafAds)
 	for range 20 {
 		w.publish(randomAd(w.rng, w.now))
 	}
@@ -165,7 +165,7 @@ func TestWithdraw(t *testing.T) {
 
 // TestLease forgets an ad whose publisher fell silent, and not before.
 func TestLease(t *testing.T) {
-	w := newWorld(t, 6, 10)
+	w := newWorld(t, 6, 10, leafAds)
 	pub := w.publish(randomAd(w.rng, w.now))
 	w.run(2 * time.Second)
 	pub.stopped = true // without a word

@@ -26,6 +26,10 @@ type HolderConfig struct {
 	// MaxPerPublisher bounds the leases that one participant may place; 0
 	// means 4,096: thirty trees at a few levels for some servers.
 	MaxPerPublisher int
+	// LeafAds is how many ads a leaf cell holds before it becomes inner; 0
+	// means 256. More makes queries read fewer, larger cells. A quarter of it
+	// is the sample of an inner cell, and how few ads make it a leaf again.
+	LeafAds int
 }
 
 func (c HolderConfig) withDefaults() HolderConfig {
@@ -34,6 +38,7 @@ func (c HolderConfig) withDefaults() HolderConfig {
 	c.MaxAds = cmp.Or(c.MaxAds, 200_000)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
 	c.MaxPerPublisher = cmp.Or(c.MaxPerPublisher, 4096)
+	c.LeafAds = cmp.Or(c.LeafAds, leafAds)
 	return c
 }
 
@@ -206,19 +211,19 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 	if c.inner {
 		c.widenChild(h.schema, key.nibble(int(id.Prefix.Level)), in.Ad.Ad, until)
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
-		if p.Settled && !c.sampled(in.Ad.hash) {
+		if p.Settled && !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare) {
 			h.drop(c, in.Ad.hash)
 			return Placed{Verdict: VerdictInner}
 		}
 	}
-	if !held && (h.full(in) || len(c.leases) >= maxCellAds) {
+	if !held && (h.full(in) || len(c.leases) >= maxOverflow*h.cfg.LeafAds) {
 		if c.inner {
 			return Placed{Verdict: VerdictInner}
 		}
 		return refused
 	}
 	h.put(c, lease{ad: in.Ad, from: in.From, until: until})
-	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > leafAds && id.Prefix.Level < maxLevel {
+	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > h.cfg.LeafAds && id.Prefix.Level < maxLevel {
 		h.split(now, c)
 	}
 	return Placed{Verdict: c.verdict(now), Held: true}
@@ -388,7 +393,7 @@ func (h *Holder) push(now time.Time, in Push) {
 	if c.learn(index, e) {
 		c.dirty = true
 	}
-	if !c.inner && c.below() > mergeAds {
+	if !c.inner && c.below() > h.cfg.LeafAds/mergeShare {
 		// Others had split this cell before it came here.
 		h.split(now, c)
 	}
@@ -420,7 +425,7 @@ func (h *Holder) tick(now time.Time) {
 			continue
 		}
 		kept = append(kept, id)
-		if c.inner && now.Sub(c.changed) >= 2*h.cfg.Lease && c.total() <= mergeAds {
+		if c.inner && now.Sub(c.changed) >= 2*h.cfg.Lease && c.total() <= h.cfg.LeafAds/mergeShare {
 			c.inner, c.changed = false, now
 		}
 		h.report(now, c)
@@ -429,8 +434,9 @@ func (h *Holder) tick(now time.Time) {
 	h.order = kept
 }
 
-// total returns how many ads the cell has, itself and below, at most.
-func (c *cell) total() int { return len(c.leases) + c.below() }
+// total estimates how many ads the cell has, itself and below: those of an
+// inner cell are its sample and counted below as well.
+func (c *cell) total() int { return max(len(c.leases), c.below()) }
 
 // report sends the cell's summary up when the parent knows too little or when
 // it is time.
@@ -486,7 +492,7 @@ func (h *Holder) check() error {
 		if c == nil {
 			return fmt.Errorf("cell %s is listed but gone", id)
 		}
-		if err := c.check(); err != nil {
+		if err := c.check(maxOverflow * h.cfg.LeafAds); err != nil {
 			return err
 		}
 		leases += len(c.leases)

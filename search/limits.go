@@ -55,15 +55,17 @@ const (
 	fanOut = 16
 	// leafAds is how many ads a leaf cell holds before it becomes inner.
 	leafAds = 256
-	// sampleAds is how many ads an inner cell keeps as its sample; the
-	// relative error of an estimate from it is about 1/8.
-	sampleAds = 64
-	// mergeAds is how few ads below an inner cell make it a leaf again: a
-	// quarter of leafAds, so that it does not split again at once.
-	mergeAds = leafAds / 4
-	// maxCellAds bounds the ads in a cell, those that are moving down
-	// included; beyond it publishers are refused until leases run out.
-	maxCellAds = 4 * leafAds
+	// sampleShare is which part of a leaf an inner cell keeps as its sample:
+	// 64 ads, with a relative error of estimates of about 1/8.
+	sampleShare = 4
+	// mergeShare is which part of a leaf the ads below an inner cell must fit
+	// into to make it a leaf again: a quarter, so that it does not split again
+	// at once.
+	mergeShare = 4
+	// maxOverflow is how many leaves' worth of ads a cell holds at most, those
+	// that are moving down included; beyond it publishers are refused until
+	// leases run out.
+	maxOverflow = 4
 	// maxEntries bounds the holders that a parent remembers for one child:
 	// twice the replicas, for those that came and went.
 	maxEntries = 2 * Replicas

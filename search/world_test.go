@@ -25,6 +25,7 @@ type world struct {
 	queue  events
 	seq    int
 	steps  int
+	leaf   int // LeafAds of the holders
 
 	publishes, lookups int
 }
@@ -54,9 +55,9 @@ func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
 func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
 func (e *events) Pop() any     { x := (*e)[len(*e)-1]; *e = (*e)[:len(*e)-1]; return x }
 
-func newWorld(t testing.TB, seed uint64, peers int) *world {
+func newWorld(t testing.TB, seed uint64, peers, leaf int) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), schema: DefaultSchema(),
+		t: t, leaf: leaf, rng: rand.New(rand.NewPCG(seed, 1)), schema: DefaultSchema(),
 		now: time.Unix(1_800_000_000, 0), byID: make(map[dht.PeerID]*peer),
 	}
 	for range peers {
@@ -66,7 +67,7 @@ func newWorld(t testing.TB, seed uint64, peers int) *world {
 }
 
 func (w *world) join() *peer {
-	p := &peer{id: randomID(w.rng), holder: NewHolder(w.schema, HolderConfig{MaxPerPublisher: 1 << 20})}
+	p := &peer{id: randomID(w.rng), holder: NewHolder(w.schema, HolderConfig{MaxPerPublisher: 1 << 20, LeafAds: w.leaf})}
 	w.peers = append(w.peers, p)
 	w.byID[p.id] = p
 	var tick func()
