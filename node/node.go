@@ -229,14 +229,14 @@ func (n *Node) Close() error {
 // payer is XenoCorp for the buying side.
 type payer struct{ *corp.Client }
 
-// Settlement implements session.Payer.
+// Settlement implements session.Payer and session.Claimer.
 func (p payer) Settlement(ctx context.Context, id ledger.ID) (*ledger.Envelope, error) {
 	res, err := p.Session(ctx, id)
 	return res.Settlement, err
 }
 
 // claimer is XenoCorp for the selling side.
-type claimer struct{ *corp.Client }
+type claimer struct{ payer }
 
 // Claim implements session.Claimer.
 func (c claimer) Claim(ctx context.Context, receipt *ledger.Envelope) (*ledger.Envelope, error) {

@@ -29,7 +29,24 @@ func advertised(b *testing.B, rng *rand.Rand) (*cluster, []*search.Signed) {
 		}
 	}
 	settle(b, c.services[0], ads)
+	c.quiet()
 	return c, ads
+}
+
+// quiet waits until nobody publishes any more: what is measured then is not the
+// beginning.
+func (c *cluster) quiet() {
+	for before := uint64(0); ; {
+		now := uint64(0)
+		for _, s := range c.services {
+			now += s.Stats().Published
+		}
+		if now == before {
+			return
+		}
+		before = now
+		time.Sleep(time.Second)
+	}
 }
 
 // ask measures random queries, from one host after the other.
@@ -82,6 +99,7 @@ func BenchmarkSearch(b *testing.B) {
 			cfg.Ad = func() (*search.Signed, error) { return ads[i], nil }
 		}, kadtest.WithLoopback())
 		settle(b, c.services[0], ads)
+		c.quiet()
 		c.ask(b, rng, 10, index.Options{})
 	})
 }

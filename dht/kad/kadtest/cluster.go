@@ -1,6 +1,6 @@
 // Package kadtest runs many real hosts of package kad in one process, over an
-// in-memory transport. It works under testing/synctest, where hundreds of
-// hosts live through hours in seconds.
+// in-memory transport, or over loopback for measurements. In memory it works
+// under testing/synctest, where hundreds of hosts live through hours in seconds.
 package kadtest
 
 import (
@@ -47,9 +47,10 @@ func MemberGate() kad.Gate {
 
 // options is what the Options change.
 type options struct {
-	fabric *Fabric
-	config []func(i int, cfg *kad.Config)
-	setup  []func(i int, o *kad.Overlay)
+	fabric   *Fabric
+	loopback bool
+	config   []func(i int, cfg *kad.Config)
+	setup    []func(i int, o *kad.Overlay)
 }
 
 // An Option changes a cluster.
@@ -62,6 +63,10 @@ func WithFabric(f *Fabric) Option { return func(o *options) { o.fabric = f } }
 func WithLatency(d time.Duration) Option {
 	return WithFabric(NewFabric(func(_, _ dht.PeerID) time.Duration { return d }))
 }
+
+// WithLoopback runs the cluster over QUIC and TCP on loopback, as daemons on one
+// machine do, instead of in memory.
+func WithLoopback() Option { return func(o *options) { o.loopback = true } }
 
 // WithGate gives every host its own gate; the default is MemberGate.
 func WithGate(gate func(i int, id dht.PeerID) kad.Gate) Option {
@@ -91,12 +96,13 @@ func Cluster(t testing.TB, n int, opts ...Option) []*kad.Overlay {
 		o.fabric = NewFabric(nil)
 	}
 	hosts := make([]*kad.Overlay, n)
-	addrs := make([]string, n)
 	for i := range hosts {
-		addrs[i] = o.fabric.Addr()
-		cfg := Config(o.fabric, i, addrs[i])
+		cfg := Config(o.fabric, i, o.fabric.Addr())
+		if o.loopback {
+			cfg.Transport, cfg.Listen = nil, []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"}
+		}
 		for _, parent := range parents(i) {
-			cfg.Bootstrap = append(cfg.Bootstrap, addrs[parent]+"/p2p/"+PeerID(parent).String())
+			cfg.Bootstrap = append(cfg.Bootstrap, hosts[parent].Addrs()...)
 		}
 		for _, change := range o.config {
 			change(i, &cfg)
