@@ -24,7 +24,7 @@ const (
 	exitUnavailable = 8   // a peer does not answer, or it took too long
 	exitUnsupported = 9   // this machine lacks what it takes
 	exitProgram     = 10  // the program in the environment failed (xeno run)
-	exitInterrupted = 130 // by a signal
+	exitInterrupted = 130 // interrupted by a signal
 )
 
 // A usageError is a mistake on the command line.

@@ -113,6 +113,12 @@ func (a *app) runSession(ctx context.Context, f runFlags, args []string) error {
 		_, err = a.stdout.Write(logs.Stdout)
 		fmt.Fprintf(a.stderr, "session %s cost %s\n", shortID(s.ID), s.Spent)
 	}
+	switch ledger.Reason(s.Reason) {
+	case ledger.ReasonExhausted:
+		return api.Errorf(api.CodeFunds, "the program was ended: session %s used up its cap of %s", shortID(s.ID), s.Cap).WithHint("allow more with --cap")
+	case ledger.ReasonExpired:
+		return api.Errorf(api.CodeTimeout, "the program was ended: the time of session %s was over", shortID(s.ID)).WithHint("allow more with --for")
+	}
 	if s.ExitCode != nil && *s.ExitCode != 0 {
 		return fmt.Errorf("%w with exit code %d", errProgram, *s.ExitCode)
 	}
@@ -157,10 +163,15 @@ func (a *app) runRequest(ctx context.Context, c *api.Client, f runFlags, args []
 	}
 	t.MemoryBytes, t.DiskBytes, t.NetworkRate = f.memory, f.disk, f.rate
 	req.DurationSeconds = int64(f.duration / time.Second)
+	if req.DurationSeconds < 1 {
+		return req, usagef("--for %s: at least a second", f.duration)
+	}
 	if t.Environment == "" && len(args) > 0 {
 		t.Environment = string(hypervisor.KindWASI)
 	}
 	switch {
+	case t.Environment != "" && t.Environment != string(hypervisor.KindWASI) && t.Environment != string(hypervisor.KindLinux):
+		return req, usagef("--env %q: wasi or linux", t.Environment)
 	case t.Environment == string(hypervisor.KindWASI) && len(args) == 0 && t.Image == "":
 		return req, usagef("name the module to run")
 	case t.Environment == string(hypervisor.KindLinux) && len(args) > 0:

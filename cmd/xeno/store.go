@@ -59,6 +59,9 @@ func addPath(ctx context.Context, c *api.Client, name string) (api.Object, error
 	if err != nil {
 		return api.Object{}, err
 	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return api.Object{}, usagef("%s is neither a file nor a directory; - reads standard input", name)
+	}
 	if !info.IsDir() {
 		return c.StoreAdd(ctx, filepath.Base(name), f)
 	}
