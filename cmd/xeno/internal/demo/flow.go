@@ -161,9 +161,7 @@ func (r *run) describe(query string, ready time.Duration, answer api.SearchAnswe
 		fmt.Fprintf(&b, "  excluded  %-26s %s\n", r.label(x.Server), x.Reason)
 	}
 	if len(answer.Excluded) == 0 {
-		for _, c := range answer.Conditions {
-			fmt.Fprintf(&b, "  excluded  %d by %s\n", c.Excluded, c.Text)
-		}
+		b.WriteString("  excluded  none: with more servers some would be\n")
 	}
 	fmt.Fprintf(&b, "%d requests, %.1f ms; all servers were searchable after %.1f s", answer.Requests, answer.Millis, ready.Seconds())
 	return b.String()
