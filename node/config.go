@@ -135,6 +135,11 @@ type CorpConfig struct {
 	FeePermille int `toml:"fee_permille"`
 	// CredentialTTL is how long credentials hold; zero: 30 days.
 	CredentialTTL Duration `toml:"credential_ttl"`
+	// ClaimGrace is how long after the end of an agreement its server may still
+	// claim; then what is held for it returns to the client. Zero: 15 minutes.
+	// Shorter frees clients' money sooner when a server vanishes, longer lets a
+	// server be repaired before it loses what it earned since its last claim.
+	ClaimGrace Duration `toml:"claim_grace,omitempty"`
 }
 
 // Money is an amount written as text, such as "0.02".
@@ -251,8 +256,15 @@ func (c *Config) validate() error {
 	if k := c.Corp; k != nil && (k.FeePermille < 0 || k.FeePermille > 500) {
 		return fmt.Errorf("%w: corp.fee_permille %d: 0 to 500", ErrConfig, k.FeePermille)
 	}
+	if k := c.Corp; k != nil && k.ClaimGrace != 0 && (time.Duration(k.ClaimGrace) < time.Second || time.Duration(k.ClaimGrace) > maxClaimGrace) {
+		return fmt.Errorf("%w: corp.claim_grace %s: 1s to %s", ErrConfig, time.Duration(k.ClaimGrace), maxClaimGrace)
+	}
 	return c.Network.validate()
 }
+
+// maxClaimGrace bounds how long a client's money is bound by a server that is
+// gone.
+const maxClaimGrace = 7 * 24 * time.Hour
 
 func (s *ServerConfig) validate() error {
 	if s == nil {

@@ -66,7 +66,7 @@ func newServer(ctx context.Context, n *Node) (*server, error) {
 	}
 	cfg := session.HostConfig{
 		Key: n.key, Network: n.cfg.Network.Name, Corp: n.cfg.Network.XenoCorp, Dir: filepath.Join(n.cfg.Home, "sessions"),
-		Overlay: n.overlay, Claimer: claimer{n.corpClient}, Images: images{n.storage},
+		Overlay: n.overlay, Claimer: claimer{payer{n.corpClient}}, Images: images{n.storage},
 		Drivers: s.drivers, Probe: probe, Capacity: s.capacity, Rates: s.rates, Credential: n.creds.Of,
 		Changed: n.adChanged, ReceiptInterval: time.Duration(n.cfg.Server.ReceiptInterval),
 		EndOnClose: n.cfg.Server.EndSessions, Logger: n.log,

@@ -130,10 +130,20 @@ func (s *hosted) reason() ledger.Reason {
 	return s.why
 }
 
-// launch starts the environment, or finds the one that was started before.
+// launch starts the environment, or finds the one that was started before. Of
+// a start that was cut short before anything ran it begins anew.
 func (h *Host) launch(ctx context.Context, s *hosted, a *ledger.Agreement) (hypervisor.Instance, error) {
-	if in, err := h.instance(ctx, s); err == nil {
+	in, err := h.instance(ctx, s)
+	switch {
+	case err == nil && (in.State != hypervisor.StateExited || !in.Started.IsZero()):
 		return in, nil
+	case err == nil:
+		err = h.driver(s).Remove(ctx, s.id.String())
+	case errors.Is(err, hypervisor.ErrNotFound):
+		err = nil
+	}
+	if err != nil {
+		return in, err
 	}
 	path, err := h.cfg.Images.Fetch(ctx, hypervisor.Kind(a.Terms.Environment), a.Terms.Image.Cid)
 	if err != nil {

@@ -131,11 +131,11 @@ func (b *Buyer) follow(s *bought) {
 // pursue makes the next step towards the end of a session.
 func (b *Buyer) pursue(s *bought) error {
 	s.mu.Lock()
-	state, expires, agreed := s.rec.State, s.agreement.Expires, s.agreement.Issued
+	state, agreed := s.rec.State, s.agreement.Issued
 	s.mu.Unlock()
 	now := b.cfg.Clock()
-	if now.After(time.Unix(expires, 0).Add(b.cfg.ClaimGrace)) {
-		return b.conclude(s, "the server did not answer to the end; XenoCorp has released what it held")
+	if now.After(s.released(b.cfg.ClaimGrace)) {
+		return b.conclude(s, true, "the server did not answer to the end; XenoCorp has released what it held")
 	}
 	switch state {
 	case StateAgreed:
@@ -147,7 +147,7 @@ func (b *Buyer) pursue(s *bought) error {
 		err := b.advance(b.ctx, s)
 		var r *Refusal
 		if errors.As(err, &r) && r.Code != CodeBusy && r.Code != CodeInternal {
-			return b.conclude(s, "the server did not take the confirmation: "+r.Error())
+			return b.conclude(s, false, "the server did not take the confirmation: "+r.Error())
 		}
 		return err
 	case StateSettling:
@@ -155,6 +155,19 @@ func (b *Buyer) pursue(s *bought) error {
 	default:
 		return b.poll(s, state)
 	}
+}
+
+// released returns when XenoCorp gives back by itself what it holds for the
+// session: as the authorization says, or grace after the agreement.
+func (s *bought) released(grace time.Duration) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var z ledger.Authorization
+	env, err := ledger.UnmarshalEnvelope(s.rec.Authorization)
+	if err == nil && env.Open(ledger.KindAuthorization, &z) == nil {
+		return time.Unix(z.Expires, 0)
+	}
+	return time.Unix(s.agreement.Expires, 0).Add(grace)
 }
 
 // abandon gives up a session that was signed too long ago to be authorised
@@ -213,13 +226,17 @@ func (b *Buyer) close(s *bought) error {
 }
 
 // conclude ends a session that cannot be followed further, with XenoCorp's
-// settlement if there is one.
-func (b *Buyer) conclude(s *bought, why string) error {
+// settlement if there is one; due tells that there must be one by now if
+// XenoCorp ever knew the session.
+func (b *Buyer) conclude(s *bought, due bool, why string) error {
 	ctx, cancel := context.WithTimeout(b.ctx, askTime)
 	defer cancel()
 	env, err := b.cfg.Payer.Settlement(ctx, s.id)
-	if err != nil && !errors.Is(err, ledger.ErrUnknown) {
+	switch {
+	case err != nil && !errors.Is(err, ledger.ErrUnknown):
 		return err
+	case err == nil && env == nil && due:
+		return errors.New("session: XenoCorp has not released what it holds yet; compare the clocks")
 	}
 	return b.update(s, func(r *boughtRecord) {
 		r.State, r.Detail = StateEnded, clip(why)

@@ -34,6 +34,9 @@ type Claimer interface {
 	// Claim returns the settlement of a final receipt, nil for another one.
 	// A refusal that no retry changes wraps ErrClaimRefused.
 	Claim(ctx context.Context, receipt *ledger.Envelope) (*ledger.Envelope, error)
+	// Settlement returns XenoCorp's final word on a session, nil while there
+	// is none.
+	Settlement(ctx context.Context, id ledger.ID) (*ledger.Envelope, error)
 }
 
 // ErrClaimRefused reports a claim that XenoCorp will not pay, ever.

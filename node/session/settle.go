@@ -144,7 +144,7 @@ func (h *Host) settle(s *hosted) error {
 			return h.settled(s, env.Marshal(), "")
 		case errors.Is(err, ErrClaimRefused):
 			h.cfg.Logger.Error("claim refused", slog.String("session", s.id.String()), slog.Any("err", err))
-			return h.settled(s, nil, "not paid: "+err.Error())
+			return h.settled(s, h.lastWord(s), "final receipt not paid: "+err.Error())
 		}
 		h.cfg.Logger.Info("claim not answered, trying again", slog.String("session", s.id.String()), slog.Any("err", err))
 		select {
@@ -153,6 +153,19 @@ func (h *Host) settle(s *hosted) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// lastWord returns the settlement of a session that XenoCorp closed before the
+// final claim, which came too late: it paid what was claimed before. Nil: not
+// known.
+func (h *Host) lastWord(s *hosted) []byte {
+	ctx, cancel := context.WithTimeout(h.ctx, 15*time.Second)
+	defer cancel()
+	env, err := h.cfg.Claimer.Settlement(ctx, s.id)
+	if err != nil || env == nil || env.Verify(ledger.KindSettlement, h.cfg.Corp) != nil {
+		return nil
+	}
+	return env.Marshal()
 }
 
 func (h *Host) claimOnce(r sealedReceipt) (*ledger.Envelope, error) {

@@ -21,10 +21,11 @@ import (
 // whoever has them. It ends the operation when it waits for blocks and none
 // came for a while; a caller who takes his time is no reason.
 type session struct {
-	getter *blockservice.Session
-	stall  time.Duration
+	begin func() *blockservice.Session // with bitswap
+	stall time.Duration
 
 	mu      sync.Mutex // guards the following
+	getter  *blockservice.Session
 	waiting int
 	timer   *time.Timer // runs while waiting > 0
 }
@@ -41,18 +42,44 @@ func (c *content) session(ctx context.Context, ref store.Ref) (_ context.Context
 			"start a participant that has it, or add the file here (xeno store add)", ErrUnavailable, ref, c.stall))
 	})
 	s.timer.Stop()
-	s.getter = blockservice.NewSession(ctx, blockservice.New(c.blocks.Cache(), c.exchange))
+	s.begin = func() *blockservice.Session {
+		return blockservice.NewSession(ctx, blockservice.New(c.blocks.Cache(), c.exchange))
+	}
+	s.getter = s.begin()
 	return ctx, s, func() {
 		s.timer.Stop()
 		cancel(context.Canceled)
 	}
 }
 
-// GetBlock implements blocks.Source.
+// GetBlock implements blocks.Source. A want that was lost with the process it
+// was sent to is sent again soon: bitswap takes it for sent, on a connection
+// whose other end was killed, and would repeat it after 30 s only.
 func (s *session) GetBlock(ctx context.Context, c cid.Cid) (block.Block, error) {
 	s.wait(1)
 	defer s.wait(-1)
-	return s.getter.GetBlock(ctx, c)
+	getter := s.current(nil)
+	for patience := firstPatience; ; patience *= 2 {
+		try, cancel := context.WithTimeout(ctx, patience)
+		b, err := getter.GetBlock(try, c)
+		late := try.Err() != nil
+		cancel()
+		if err == nil || !late || ctx.Err() != nil {
+			return b, err
+		}
+		getter = s.current(getter)
+	}
+}
+
+// current returns the session with bitswap; a new one where the known one was
+// of no use.
+func (s *session) current(useless *blockservice.Session) *blockservice.Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.getter == useless {
+		s.getter = s.begin()
+	}
+	return s.getter
 }
 
 // wait counts requests under way. With the first, and when one has ended, the

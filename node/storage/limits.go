@@ -60,6 +60,9 @@ const (
 	// defaultStall is how long a fetch waits for the next block: finding
 	// providers takes seconds, a megabyte over a modem line ten.
 	defaultStall = 30 * time.Second
+	// firstPatience is how long a block is waited for before it is asked for
+	// anew; twice as long every time, since a slow line may be the reason.
+	firstPatience = 3 * time.Second
 	// defaultMaxImages bounds the materialised files.
 	defaultMaxImages = 20 << 30
 	// maxImage bounds one of them.
