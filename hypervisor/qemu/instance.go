@@ -216,7 +216,8 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 	return f.record.write(f.dir)
 }
 
-// Usage implements hypervisor.Driver: CPU time and memory of the QEMU process,
+// Usage implements hypervisor.Driver: CPU time and memory of the control group,
+// or of the QEMU process where there is none,
 // and the tap's counters.
 func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error) {
 	f, err := d.find(id)
@@ -232,6 +233,11 @@ func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error)
 		return hypervisor.Usage{}, fmt.Errorf("qemu: %w", err)
 	}
 	u := hypervisor.Usage{Source: "proc", CPU: s.CPU, MaxBytes: s.MaxBytes}
+	if f.record.Group != "" && d.config.Cgroups != nil {
+		if err := d.groupUsage(id, &u); err != nil {
+			return hypervisor.Usage{}, err
+		}
+	}
 	now := time.Now()
 	if !s.Running {
 		now = s.Ended
@@ -254,6 +260,24 @@ func (d *Driver) Usage(ctx context.Context, id string) (hypervisor.Usage, error)
 		return u, nil
 	}
 	return u, d.save(ctx, id, u, !s.Running)
+}
+
+// groupUsage replaces what the process counted by what its control group did. A
+// group that is gone leaves it to the last reading.
+func (d *Driver) groupUsage(id string, u *hypervisor.Usage) error {
+	g, err := d.config.Cgroups.Group(id)
+	if err != nil {
+		return err
+	}
+	count, err := g.Usage()
+	if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return err
+	}
+	u.Source = "cgroup"
+	if err == nil {
+		u.CPU, u.MaxBytes = count.CPU, max(u.MaxBytes, count.PeakBytes)
+	}
+	return nil
 }
 
 // save writes down a reading.
