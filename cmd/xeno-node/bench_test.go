@@ -7,13 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/xenoserver/xeno/internal/testenv"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node"
 	"github.com/xenoserver/xeno/node/api"
@@ -90,12 +90,12 @@ func (w *world) invite(name string) api.RegisterRequest {
 	return api.RegisterRequest{Code: inv.Code, Name: name}
 }
 
-// populate starts participants, every other one a XenoServer.
-func (w *world) populate(n int) {
+// populate starts participants, one in each so many a XenoServer.
+func (w *world) populate(n, each int) {
 	w.b.Helper()
 	for i := range n {
 		cfg := node.Config{Name: fmt.Sprintf("peer-%d", i)}
-		if i%2 == 0 {
+		if i%each == 0 {
 			cfg.Server = &node.ServerConfig{Environments: []string{"wasi"}, CPUs: i + 1, Memory: 1 << 30, Disk: 1 << 30, Country: "NO"}
 		}
 		p := w.start(w.home(cfg))
@@ -202,7 +202,7 @@ func BenchmarkIdleDaemon(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			w := newWorld(b)
-			w.populate(peers - 1) // and XenoCorp
+			w.populate(peers-1, 2) // and XenoCorp
 			cfg := w.home(node.Config{Name: "idle", Server: server})
 			p := w.run(cfg.Home)
 			defer p.stop()
@@ -270,8 +270,40 @@ func measureStarts(b *testing.B, start func() *process) {
 		took = append(took, p.took)
 		p.stop()
 	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "max-ms")
-	b.ReportMetric(0, "ns/op")
+	testenv.ReportLatencies(b, took)
+}
+
+// BenchmarkDaemonSearch measures what somebody sees who calls the local API of
+// xeno-node: the text of a query compiled, the overlay asked, ten of 19
+// XenoServers found, each confirming its ad itself, and the answer as JSON.
+func BenchmarkDaemonSearch(b *testing.B) {
+	w := newWorld(b)
+	w.populate(peers-1, 1)
+	p := w.run(w.home(node.Config{Name: "client"}).Home)
+	defer p.stop()
+	if _, err := p.client.Register(b.Context(), w.invite("client")); err != nil {
+		b.Fatal(err)
+	}
+	p.ready(peers)
+	query := api.SearchRequest{Query: `"wasi" in environments && free_cpu >= 4.0 && country == "NO"`, Order: "free_cpu", Limit: 10}
+	for {
+		found, err := p.client.Search(b.Context(), query)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(found.Results) == query.Limit {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	var took []time.Duration
+	for b.Loop() {
+		begin := time.Now()
+		found, err := p.client.Search(b.Context(), query)
+		took = append(took, time.Since(begin))
+		if err != nil || !found.Complete || len(found.Results) != query.Limit {
+			b.Fatalf("%+v, %v", found, err)
+		}
+	}
+	testenv.ReportLatencies(b, took)
 }

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/xenoserver/xeno/internal/testenv"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/wire"
 )
@@ -50,10 +51,9 @@ func BenchmarkDurableClaim(b *testing.B) {
 	}
 	wg.Wait()
 	b.StopTimer()
-	all := slices.Sorted(slices.Values(slices.Concat(latencies...)))
-	b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, "p50-ms")
-	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, "p99-ms")
-	b.ReportMetric(float64(len(all))/b.Elapsed().Seconds(), "claims/s")
+	testenv.ReportLatencies(b, slices.Concat(latencies...))
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "claims/s")
+	testenv.ReportFsync(b)
 	if err := w.corp.Close(); err != nil {
 		b.Fatal(err)
 	}

@@ -99,4 +99,5 @@ func BenchmarkProposal(b *testing.B) {
 		buyer.decline(s.server, s.id) // or its resources were soon held
 	}
 	testenv.ReportLatencies(b, took)
+	testenv.ReportFsync(b)
 }
