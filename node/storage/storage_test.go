@@ -309,8 +309,10 @@ func TestImagesLimit(t *testing.T) {
 func TestFetchOfDirectory(t *testing.T) {
 	w := newWorld(t, 2, nil)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{"f": "x", "empty": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	a, err := w.services[0].AddPath(t.Context(), dir)
 	if err != nil {
@@ -325,6 +327,9 @@ func TestFetchOfDirectory(t *testing.T) {
 	}
 	if got, err := os.ReadFile(filepath.Join(path, "f")); err != nil || string(got) != "x" {
 		t.Errorf("fetched %q, %v", got, err)
+	}
+	if info, err := os.Stat(filepath.Join(path, "empty")); err != nil || info.Size() != 0 {
+		t.Errorf("the empty file: %v, %v", info, err)
 	}
 	if _, err := w.services[1].Fetch(t.Context(), a.Ref, nil); !errors.Is(err, blocks.ErrNotFile) {
 		t.Errorf("fetch as a file of a directory that is there: %v, want ErrNotFile", err)

@@ -23,6 +23,12 @@ var _ blockstore.Blockstore = (*Store)(nil)
 
 func keyOf(c cid.Cid) string { return string(c.Hash()) }
 
+// emptyKey names the block of no bytes, SHA-256 as every other. It is always
+// here: everybody knows it by its name, and bitswap does not send it.
+const emptyKey = "\x12\x20" +
+	"\xe3\xb0\xc4\x42\x98\xfc\x1c\x14\x9a\xfb\xf4\xc8\x99\x6f\xb9\x24" +
+	"\x27\xae\x41\xe4\x64\x9b\x93\x4c\xa4\x95\x99\x1b\x78\x52\xb8\x55"
+
 func dsKey(key string) ds.Key { return dshelp.MultihashToDsKey(multihash.Multihash(key)) }
 
 // damaged is the error of a block that was removed because its content is not
@@ -63,6 +69,9 @@ func (s *Store) Get(ctx context.Context, c cid.Cid) (block.Block, error) {
 	e, err := s.ready(ctx, key)
 	if err != nil {
 		return nil, err
+	}
+	if e == nil && key == emptyKey {
+		return block.NewBlockWithCid(nil, c)
 	}
 	if e == nil {
 		return nil, ipld.ErrNotFound{Cid: c}
@@ -108,7 +117,7 @@ func (s *Store) drop(ctx context.Context, key string, e *entry, why error) error
 // Has tells whether the block is here.
 func (s *Store) Has(ctx context.Context, c cid.Cid) (bool, error) {
 	e, err := s.ready(ctx, keyOf(c))
-	return e != nil, err
+	return err == nil && (e != nil || keyOf(c) == emptyKey), err
 }
 
 // GetSize returns the size of a block in bytes. The error is ipld.ErrNotFound
@@ -117,6 +126,9 @@ func (s *Store) GetSize(ctx context.Context, c cid.Cid) (int, error) {
 	e, err := s.ready(ctx, keyOf(c))
 	if err != nil {
 		return -1, err
+	}
+	if e == nil && keyOf(c) == emptyKey {
+		return 0, nil
 	}
 	if e == nil {
 		return -1, ipld.ErrNotFound{Cid: c}
