@@ -129,12 +129,26 @@ func (n *Node) CreateOrder(ctx context.Context, req api.OrderRequest) (api.Order
 		if err := n.saveOrder(req.ID, env); err != nil {
 			return api.Order{}, err
 		}
+	} else if err := n.sameOrder(env, &req); err != nil {
+		return api.Order{}, err
 	}
 	st, err := n.corpClient.CreateOrder(ctx, env)
 	if err != nil {
 		return api.Order{}, apiError(err)
 	}
 	return n.order(st), nil
+}
+
+// sameOrder refuses an idempotency key that stands for another order.
+func (n *Node) sameOrder(env *ledger.Envelope, req *api.OrderRequest) error {
+	var doc ledger.Order
+	if err := env.Open(ledger.KindOrder, &doc, n.id); err != nil {
+		return err
+	}
+	if doc.Amount != req.Amount || doc.MaxCap != req.MaxCap || !slices.Equal(doc.Servers, req.Servers) {
+		return api.Errorf(api.CodeConflict, "id %s is that of another order, over %s", req.ID, doc.Amount).WithHint("take a new id for a new order")
+	}
+	return nil
 }
 
 func (n *Node) orderPath(id ledger.ID) string {
@@ -243,7 +257,7 @@ func (n *Node) pickOrder(ctx context.Context, id ledger.ID, need ledger.Amount) 
 			return env, nil
 		}
 	}
-	return nil, api.Errorf(api.CodeFunds, "no open purchase order has %s free", need).WithHint("xeno order create AMOUNT, or ask for less with --cap or --duration")
+	return nil, api.Errorf(api.CodeFunds, "no open purchase order has %s free", need).WithHint("xeno order create AMOUNT, or ask for less with --cap or --for")
 }
 
 // apiError gives errors of the services a code of the API.

@@ -38,12 +38,18 @@ func (n *Node) Run(ctx context.Context, req api.RunRequest, progress func(api.Ru
 	if req.Session.IsZero() {
 		_, _ = rand.Read(req.Session[:]) // never fails
 	}
+	terms, err := termsOf(&req.Terms)
+	if err != nil {
+		return api.Session{}, err
+	}
 	if in, err := n.buyer.Session(req.Session); err == nil { // a repetition
+		if t := in.Agreement.Terms; t.Environment != terms.Environment || !t.Image.Equals(terms.Image.Cid) || !slices.Equal(t.Args, terms.Args) {
+			return api.Session{}, api.Errorf(api.CodeConflict, "id %s is that of a session that runs something else", req.Session).WithHint("take a new id for a new session")
+		}
 		in, err = n.buyer.Wait(ctx, in.ID, session.StateRunning)
 		return n.bought(in), apiError(err)
 	}
-	terms, err := termsOf(&req.Terms)
-	if err != nil {
+	if _, err := n.compile(api.SearchRequest{Query: req.Query, Order: req.OrderBy}); err != nil { // points into the user's own text
 		return api.Session{}, err
 	}
 	dur := time.Duration(req.DurationSeconds) * time.Second

@@ -23,6 +23,9 @@ func (n *Node) StoreAdd(ctx context.Context, name string, r io.Reader) (api.Obje
 // StoreAddPath implements api.Storage.
 func (n *Node) StoreAddPath(ctx context.Context, path string) (api.Object, error) {
 	added, err := n.storage.AddPath(ctx, path)
+	if errors.Is(err, fs.ErrPermission) {
+		return api.Object{}, api.Errorf(api.CodeForbidden, "%v", err).WithHint("the daemon reads directories itself; let its user read this one")
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return api.Object{}, api.Errorf(api.CodeNotFound, "%v", err)
 	}
@@ -39,7 +42,7 @@ func (n *Node) StoreGet(ctx context.Context, cid string) (io.ReadCloser, error) 
 		return nil, api.Errorf(api.CodeBadRequest, "%v", err)
 	}
 	r := n.storage.Open(ctx, ref)
-	if _, err := r.Read(nil); err != nil { // say now that nobody has it, not in the middle
+	if _, err := r.Read(nil); err != nil && !errors.Is(err, io.EOF) { // say now that nobody has it, not in the middle
 		return nil, apiError(errors.Join(err, r.Close()))
 	}
 	return r, nil

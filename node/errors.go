@@ -12,6 +12,7 @@ import (
 	"github.com/xenoserver/xeno/node/session"
 	"github.com/xenoserver/xeno/node/storage"
 	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/store/blocks"
 )
 
 // apiCodes pairs the sentinels of the services with codes of the API; the
@@ -38,7 +39,13 @@ var apiCodes = [...]struct {
 	{corp.ErrThrottled, api.CodeRefused},
 	{corp.ErrUnavailable, api.CodeUnavailable},
 	{search.ErrBadQuery, api.CodeQuery},
+	{session.ErrNeverRan, api.CodeRefused},
 	{storage.ErrUnavailable, api.CodeNotFound},
+	{blocks.ErrNotFile, api.CodeBadRequest},
+	{blocks.ErrUnsafe, api.CodeBadRequest},
+	{blocks.ErrMalformed, api.CodeBadRequest},
+	{blocks.ErrTooLarge, api.CodeBadRequest},
+	{blocks.ErrFull, api.CodeRefused},
 	{hypervisor.ErrNotSupported, api.CodeUnsupported},
 	{hypervisor.ErrBadSpec, api.CodeBadRequest},
 	{context.DeadlineExceeded, api.CodeTimeout},

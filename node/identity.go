@@ -28,7 +28,7 @@ func LoadIdentity(home string) (ed25519.PrivateKey, error) {
 	path := filepath.Join(home, identityFile)
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrIdentity, err)
+		return nil, fmt.Errorf("%w: %w; restore it from a backup, or make a new participant with xeno init", ErrIdentity, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%w: %s may be read by others (mode %#o); run: chmod 600 %s", ErrIdentity, path, info.Mode().Perm(), path)
@@ -40,7 +40,11 @@ func LoadIdentity(home string) (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrIdentity, err)
 	}
-	return parseIdentity(b)
+	key, err := parseIdentity(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
 }
 
 func parseIdentity(b []byte) (ed25519.PrivateKey, error) {

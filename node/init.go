@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/multiformats/go-multiaddr"
+
 	"github.com/xenoserver/xeno/dht"
 )
 
@@ -17,8 +19,8 @@ import (
 // Port 0 in Listen is replaced by a free port, so that the address outlives a
 // restart. It refuses a directory that holds a participant already.
 func Init(cfg Config) (Config, error) {
-	if cfg.Home == "" {
-		return cfg, fmt.Errorf("%w: Home is empty", ErrConfig)
+	if err := cfg.check(); err != nil {
+		return cfg, err
 	}
 	if err := os.MkdirAll(cfg.Home, 0o700); err != nil {
 		return cfg, fmt.Errorf("%w: %w", ErrConfig, err)
@@ -55,6 +57,19 @@ func Init(cfg Config) (Config, error) {
 		return cfg, err
 	}
 	return cfg, cfg.Save()
+}
+
+// check tells what is wrong before anything is written.
+func (c Config) check() error {
+	for _, a := range c.Listen {
+		if _, err := multiaddr.NewMultiaddr(a); err != nil {
+			return fmt.Errorf("%w: listen %.200q: %w (write such as /ip4/192.0.2.1/udp/4001/quic-v1)", ErrConfig, a, err)
+		}
+	}
+	if c.Corp != nil && c.Network.XenoCorp.IsZero() {
+		c.Network.XenoCorp[0] = 1 // it is not known yet
+	}
+	return c.validate()
 }
 
 // ID returns the identity of the home directory.

@@ -64,6 +64,10 @@ const quoteTime = 10 * time.Second
 // ErrNoServer reports that no candidate agreed.
 var ErrNoServer = errors.New("session: no server agreed")
 
+// ErrNeverRan reports a session that was agreed and authorised, but whose
+// environment did not come up; it is over.
+var ErrNeverRan = errors.New("never ran")
+
 // A purchase is a Buy under way, which repetitions join.
 type purchase struct {
 	done chan struct{}
@@ -130,7 +134,7 @@ func (b *Buyer) buy(ctx context.Context, req BuyRequest, events func(Event)) (In
 	case err != nil:
 		return in, fmt.Errorf("session %s goes on without you (xeno stop ends it): %w", s.id, err)
 	case in.State == StateEnded && in.Started.IsZero():
-		return in, fmt.Errorf("session: it never ran (%s): %s", in.Reason, in.Detail)
+		return in, fmt.Errorf("session %s %w (%s), and cost %s: %s", s.id, ErrNeverRan, in.Reason, in.Amount, in.Detail)
 	case in.State == StateEnded:
 		events(Event{Stage: StageEnded, Server: s.server, Message: in.Detail})
 	default:
