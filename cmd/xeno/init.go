@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/node"
@@ -34,7 +36,12 @@ what every other participant gets by --network. With --server it becomes a XenoS
   xeno init --home oslo --network corp/network.toml --server --country NO --city Oslo --cpu-price 0.02
   xeno init --network network.toml`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return a.initHome(f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(cmd.Flags()); err != nil {
+				return err
+			}
+			return a.initHome(f)
+		},
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&f.corp, "corp", false, "found a network with this daemon as its XenoCorp")
@@ -57,6 +64,19 @@ what every other participant gets by --network. With --server it becomes a XenoS
 	return cmd
 }
 
+// check refuses flags of a role that the participant does not take.
+func (f *initFlags) check(fs *pflag.FlagSet) (err error) {
+	fs.Visit(func(flag *pflag.Flag) {
+		switch {
+		case strings.HasPrefix(flag.Usage, "with --server") && !f.server:
+			err = usagef("--%s is for a XenoServer; add --server", flag.Name)
+		case strings.HasPrefix(flag.Usage, "with --corp") && !f.corp:
+			err = usagef("--%s is for a XenoCorp; add --corp", flag.Name)
+		}
+	})
+	return err
+}
+
 // priceOf says what each price buys.
 var priceOf = [...]string{"an hour of a session", "an hour of CPU time", "a GiB of memory for an hour", "a GiB of disk for an hour", "a GiB sent or received"}
 
@@ -70,7 +90,7 @@ func (a *app) initHome(f initFlags) error {
 		cfg.Corp = &node.CorpConfig{FeePermille: f.fee}
 		cfg.Network.Name = f.network
 	} else {
-		text, err := os.ReadFile(f.network)
+		text, err := readNetwork(f.network)
 		if err != nil {
 			return usageError{err}
 		}
@@ -103,6 +123,24 @@ func (a *app) initHome(f initFlags) error {
 	return a.print(out, func(w io.Writer) {
 		fmt.Fprintf(w, "Made %s in %s, for network %s.\nStart it with: xeno-node --home %s\n", out.ID, out.Home, out.Network, out.Home)
 	})
+}
+
+// maxNetworkFile bounds what is read of a network file: 64 bootstrap addresses
+// are some kilobytes.
+const maxNetworkFile = 1 << 20
+
+// readNetwork reads a network file.
+func readNetwork(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxNetworkFile+1))
+	if err == nil && len(text) > maxNetworkFile {
+		err = fmt.Errorf("%s has more than %d bytes; it is no network file", name, maxNetworkFile)
+	}
+	return text, err
 }
 
 // An initOutcome is what init --json prints.

@@ -159,3 +159,22 @@ func TestResolveID(t *testing.T) {
 		}
 	}
 }
+
+// TestProgramError tells what the program did from what was done to it.
+func TestProgramError(t *testing.T) {
+	code := func(n int) *int { return &n }
+	for _, tt := range []struct {
+		s    api.Session
+		want int
+	}{
+		{api.Session{State: api.SessionSettled, Reason: "done", ExitCode: code(0)}, exitOK},
+		{api.Session{State: api.SessionSettled, Reason: "done", ExitCode: code(3)}, exitProgram},
+		{api.Session{State: api.SessionSettled, Reason: "exhausted", ExitCode: code(-1)}, exitFunds},
+		{api.Session{State: api.SessionSettled, Reason: "expired", ExitCode: code(-1)}, exitUnavailable},
+		{api.Session{State: api.SessionFailed, Error: "gone"}, exitProgram},
+	} {
+		if err := programError(tt.s); exitCode(err) != tt.want {
+			t.Errorf("%s %s: %v, code %d, want %d", tt.s.State, tt.s.Reason, err, exitCode(err), tt.want)
+		}
+	}
+}

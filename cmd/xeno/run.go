@@ -113,19 +113,22 @@ func (a *app) runSession(ctx context.Context, f runFlags, args []string) error {
 		_, err = a.stdout.Write(logs.Stdout)
 		fmt.Fprintf(a.stderr, "session %s cost %s\n", shortID(s.ID), s.Spent)
 	}
-	switch ledger.Reason(s.Reason) {
-	case ledger.ReasonExhausted:
+	return errors.Join(err, programError(s))
+}
+
+// programError says how the program ended, nil if it ended well.
+func programError(s api.Session) error {
+	switch reason := ledger.Reason(s.Reason); {
+	case reason == ledger.ReasonExhausted:
 		return api.Errorf(api.CodeFunds, "the program was ended: session %s used up its cap of %s", shortID(s.ID), s.Cap).WithHint("allow more with --cap")
-	case ledger.ReasonExpired:
+	case reason == ledger.ReasonExpired:
 		return api.Errorf(api.CodeTimeout, "the program was ended: the time of session %s was over", shortID(s.ID)).WithHint("allow more with --for")
-	}
-	if s.ExitCode != nil && *s.ExitCode != 0 {
+	case s.ExitCode != nil && *s.ExitCode != 0:
 		return fmt.Errorf("%w with exit code %d", errProgram, *s.ExitCode)
-	}
-	if s.State == api.SessionFailed {
+	case s.State == api.SessionFailed:
 		return fmt.Errorf("%w: %s", errProgram, nameOr(s.Error, s.Reason))
 	}
-	return err
+	return nil
 }
 
 // waitOver waits for the session's end. Interrupted, it stops the session.

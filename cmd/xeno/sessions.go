@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,7 +94,7 @@ func printSession(w io.Writer, s api.Session) {
 	if s.ExitCode != nil {
 		fmt.Fprintf(w, "exit code\t%d\n", *s.ExitCode)
 	}
-	fmt.Fprintf(w, "server\t%s %s\n", s.Server, s.ServerName)
+	fmt.Fprintf(w, "server\t%s\n", strings.TrimSpace(s.Server.String()+" "+s.ServerName))
 	fmt.Fprintf(w, "client\t%s\n", s.Client)
 	fmt.Fprintf(w, "environment\t%s, %d CPUs, %s memory, %s disk\n", s.Terms.Environment, s.Terms.CPUs, formatSize(s.Terms.MemoryBytes), formatSize(s.Terms.DiskBytes))
 	fmt.Fprintf(w, "image\t%s\n", nameOr(s.Terms.Image, "-"))
