@@ -131,7 +131,8 @@ func (b *Buyer) follow(s *bought) {
 // pursue makes the next step towards the end of a session.
 func (b *Buyer) pursue(s *bought) error {
 	s.mu.Lock()
-	state, agreed := s.rec.State, s.agreement.Issued
+	state := s.rec.State
+	last := min(s.agreement.Issued+int64(HoldTime/time.Second), s.agreement.Expires) // to be authorised
 	s.mu.Unlock()
 	now := b.cfg.Clock()
 	if now.After(s.released(b.cfg.ClaimGrace)) {
@@ -139,7 +140,7 @@ func (b *Buyer) pursue(s *bought) error {
 	}
 	switch state {
 	case StateAgreed:
-		if now.Before(time.Unix(agreed, 0).Add(HoldTime)) {
+		if now.Unix() < last {
 			return b.advance(b.ctx, s)
 		}
 		return b.abandon(s)
@@ -175,14 +176,16 @@ func (s *bought) released(grace time.Duration) time.Time {
 func (b *Buyer) abandon(s *bought) error {
 	ctx, cancel := context.WithTimeout(b.ctx, askTime)
 	defer cancel()
-	_, err := b.cfg.Payer.Settlement(ctx, s.id)
-	if errors.Is(err, ledger.ErrUnknown) {
+	env, err := b.cfg.Payer.Settlement(ctx, s.id)
+	switch {
+	case errors.Is(err, ledger.ErrUnknown):
 		return b.update(s, func(r *boughtRecord) {
 			r.State, r.Detail = StateEnded, "given up before any money was held"
 		})
-	}
-	if err != nil {
+	case err != nil:
 		return err
+	case env != nil:
+		return b.conclude(s, true, "this node was away until XenoCorp had released what it held")
 	}
 	// It is held: go on, so that the server settles it.
 	return b.advance(ctx, s)

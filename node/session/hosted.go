@@ -119,7 +119,7 @@ func (s *hosted) lapsed(now time.Time) bool {
 	defer s.mu.Unlock()
 	switch s.rec.State {
 	case StateProposed:
-		return now.After(time.UnixMilli(s.rec.Proposed).Add(HoldTime))
+		return now.After(time.UnixMilli(s.rec.Proposed).Add(HoldTime)) || now.Unix() >= s.agreement.Expires
 	case StateEnded:
 		return now.After(time.UnixMilli(s.rec.Ended).Add(keepEnded))
 	default:

@@ -14,9 +14,9 @@ import (
 	"github.com/xenoserver/xeno/wire"
 )
 
-// report seals an interim receipt, puts it before the client and claims it.
-// Neither answer is waited for longer than a moment: the next receipt covers
-// this one.
+// report seals an interim receipt, puts it before the client and claims it,
+// with the client's signature or, if it does not answer, without. Nobody waits
+// for that: the next receipt covers this one.
 func (h *Host) report(s *hosted) error {
 	readings, err := h.billable(h.ctx, s)
 	if err != nil {
@@ -27,10 +27,12 @@ func (h *Host) report(s *hosted) error {
 		return err
 	}
 	h.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(h.ctx, h.cfg.ReceiptInterval)
-		defer cancel()
+		ctx, cancel := context.WithTimeout(h.ctx, min(h.cfg.ReceiptInterval, countersignTime))
 		r = h.countersign(ctx, s, r)
-		if _, err := h.cfg.Claimer.Claim(ctx, r.env); err != nil && ctx.Err() == nil {
+		cancel()
+		ctx, cancel = context.WithTimeout(h.ctx, claimTime)
+		defer cancel()
+		if _, err := h.cfg.Claimer.Claim(ctx, r.env); err != nil && h.ctx.Err() == nil {
 			h.cfg.Logger.Warn("claim", slog.String("session", s.id.String()), slog.Uint64("seq", r.receipt.Seq), slog.Any("err", err))
 		}
 	})
@@ -122,9 +124,13 @@ func (h *Host) askClient(ctx context.Context, client dht.PeerID, r sealedReceipt
 	return reply, nil
 }
 
-// countersignTime is how long the end of a session waits for the client's
-// signature before the server claims on its own.
-const countersignTime = 5 * time.Second
+const (
+	// countersignTime is how long a server waits for the client's signature
+	// before it claims on its own.
+	countersignTime = 5 * time.Second
+	// claimTime bounds one request to XenoCorp.
+	claimTime = 15 * time.Second
+)
 
 // settle claims the final receipt until XenoCorp has answered.
 func (h *Host) settle(s *hosted) error {
@@ -159,7 +165,7 @@ func (h *Host) settle(s *hosted) error {
 // final claim, which came too late: it paid what was claimed before. Nil: not
 // known.
 func (h *Host) lastWord(s *hosted) []byte {
-	ctx, cancel := context.WithTimeout(h.ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(h.ctx, claimTime)
 	defer cancel()
 	env, err := h.cfg.Claimer.Settlement(ctx, s.id)
 	if err != nil || env == nil || env.Verify(ledger.KindSettlement, h.cfg.Corp) != nil {
@@ -169,7 +175,7 @@ func (h *Host) lastWord(s *hosted) []byte {
 }
 
 func (h *Host) claimOnce(r sealedReceipt) (*ledger.Envelope, error) {
-	ctx, cancel := context.WithTimeout(h.ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(h.ctx, claimTime)
 	defer cancel()
 	env, err := h.cfg.Claimer.Claim(ctx, r.env)
 	if err != nil || env == nil {
