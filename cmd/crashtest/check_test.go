@@ -179,7 +179,7 @@ func (f *flow) checkEarned(ctx context.Context, paid ledger.Amount) error {
 	if paid > proven {
 		return fmt.Errorf("%s paid for receipts of %s", paid, proven)
 	}
-	if paid != proven && !f.wait || s.Settlement == nil || s.Settlement.Paid != paid {
+	if paid != proven && !f.late || s.Settlement == nil || s.Settlement.Paid != paid {
 		return fmt.Errorf("%s paid for receipts of %s, the server's settlement is %+v", paid, proven, s.Settlement)
 	}
 	f.t.Logf("%d receipts, session %s (%s %s), %s paid", len(receipts), s.State, s.Reason, s.Error, paid)

@@ -69,13 +69,15 @@ type lives struct {
 	// wait leaves the session and the order to their expiry, instead of
 	// stopping the one and cancelling the other.
 	wait bool
+	// late tells that the server's last claims may come when all is over.
+	late bool
 }
 
 // long lives outlast any restart, however busy the machine is.
 var long = lives{lease: 3 * time.Minute, order: 10 * time.Minute, grace: 3 * time.Minute}
 
 // short ones end within a test.
-var short = lives{lease: 5 * time.Second, order: 15 * time.Second, grace: 3 * time.Second, wait: true}
+var short = lives{lease: 5 * time.Second, order: 20 * time.Second, grace: 8 * time.Second, wait: true}
 
 func newFlow(t *testing.T, kind string, l lives) *flow {
 	t.Helper()
