@@ -34,7 +34,7 @@ func ReportFsync(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // of no use any more
+	defer f.Close()
 	page := make([]byte, 4096)
 	took := make([]time.Duration, fsyncs)
 	for i := range took {
