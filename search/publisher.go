@@ -175,6 +175,30 @@ func (p *Publisher) Settled() bool {
 	return true
 }
 
+// InPlace tells whether every holder has answered to the current ad, a leaf
+// of every tree leases it, and nothing is under way or left to withdraw.
+func (p *Publisher) InPlace(now time.Time) bool {
+	if p.ad == nil {
+		return false
+	}
+	for _, w := range p.ways {
+		if last := w.levels[len(w.levels)-1]; len(w.left) > 0 || last.anyInner() || !last.allHold() {
+			return false
+		}
+		for _, l := range w.levels {
+			for _, s := range l.spots {
+				if s.busy || s.failures > 0 || !now.Before(s.next) {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// Ad returns the ad that was offered last, nil if none was.
+func (p *Publisher) Ad() *Signed { return p.ad }
+
 // Wake returns when a PublisherTick is due.
 func (p *Publisher) Wake() time.Time { return p.wake }
 

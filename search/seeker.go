@@ -275,6 +275,9 @@ func (s *Seeker) answered(in Answered) {
 	if v.cell.Prefix.Level == 0 && r.Known {
 		s.rootSeen(v.cell.Tree, r)
 	}
+	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
+		return // such a cell has no children, whatever its holder says
+	}
 	for _, c := range r.Children {
 		if i := s.schema.pruner(s.conjuncts, c.Summary); i >= 0 {
 			v.prune(i, c, len(s.conjuncts))

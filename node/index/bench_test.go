@@ -28,25 +28,8 @@ func advertised(b *testing.B, rng *rand.Rand) (*cluster, []*search.Signed) {
 			b.Fatal(err)
 		}
 	}
-	settle(b, c.services[0], ads)
-	c.quiet()
+	settle(b, c.services)
 	return c, ads
-}
-
-// quiet waits until nobody publishes any more: what is measured then is not the
-// beginning.
-func (c *cluster) quiet() {
-	for before := uint64(0); ; {
-		now := uint64(0)
-		for _, s := range c.services {
-			now += s.Stats().Published
-		}
-		if now == before {
-			return
-		}
-		before = now
-		time.Sleep(time.Second)
-	}
 }
 
 // ask measures random queries, from one host after the other.
@@ -98,8 +81,7 @@ func BenchmarkSearch(b *testing.B) {
 			}
 			cfg.Ad = func() (*search.Signed, error) { return ads[i], nil }
 		}, kadtest.WithLoopback())
-		settle(b, c.services[0], ads)
-		c.quiet()
+		settle(b, c.services)
 		c.ask(b, rng, 10, index.Options{})
 	})
 }

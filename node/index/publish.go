@@ -22,7 +22,8 @@ type publisher struct {
 	stopped sync.Once
 	done    chan struct{}
 
-	ad *search.Signed // guarded by Service.mu
+	ad      *search.Signed // guarded by Service.mu
+	inPlace bool           // the machine says so of ad; guarded by Service.mu
 }
 
 // Advertise publishes the ad of a server from here, or replaces it by a newer
@@ -44,7 +45,7 @@ func (s *Service) Advertise(ad *search.Signed) error {
 		s.wg.Go(p.run)
 	}
 	if p.ad == nil || p.ad.Ad.Seq < ad.Ad.Seq {
-		p.ad = ad
+		p.ad, p.inPlace = ad, false
 		s.wg.Go(func() { p.post(search.Offer{Ad: ad}) })
 	}
 	return nil
@@ -148,7 +149,53 @@ func (p *publisher) run() {
 		for _, e := range p.machine.Step(now, in) {
 			p.do(e)
 		}
+		p.report(now)
 		timer.Reset(max(p.machine.Wake().Sub(now), 10*time.Millisecond))
+	}
+}
+
+// report tells those who wait in InPlace what the machine says.
+func (p *publisher) report(now time.Time) {
+	s := p.service
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inPlace := p.machine.InPlace(now) && p.machine.Ad() == p.ad
+	if inPlace != p.inPlace {
+		p.inPlace = inPlace
+		close(s.placed)
+		s.placed = make(chan struct{})
+	}
+}
+
+// InPlace waits until every ad that is published from here is in its cells,
+// and withdrawn from those it was in before. The error is the context's, or
+// ErrClosed.
+func (s *Service) InPlace(ctx context.Context) error {
+	s.mu.Lock()
+	waits := s.cfg.Ad != nil && s.publishers[s.overlay.ID()] == nil
+	s.mu.Unlock()
+	if waits {
+		s.offerOwn()
+	}
+	for {
+		s.mu.Lock()
+		missing, changed := 0, s.placed
+		for _, p := range s.publishers {
+			if !p.inPlace {
+				missing++
+			}
+		}
+		s.mu.Unlock()
+		if missing == 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ctx.Done():
+			return ErrClosed
+		}
 	}
 }
 

@@ -89,6 +89,7 @@ type Service struct {
 
 	mu         sync.Mutex // guards the following
 	publishers map[dht.PeerID]*publisher
+	placed     chan struct{} // closed, and made anew, when a publisher's inPlace changes
 	closed     bool
 	roots      map[string]knownRoot
 	own        *search.Signed
@@ -140,7 +141,7 @@ func New(cfg Config) (*Service, error) {
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),
-		publishers: make(map[dht.PeerID]*publisher), roots: make(map[string]knownRoot),
+		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), roots: make(map[string]knownRoot),
 	}
 	s.located = newLocator(cfg.Overlay)
 	s.overlay.Handle(Protocol, maxRequest, s.serve)

@@ -1,0 +1,151 @@
+package index
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/dht/kad"
+	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/wire"
+)
+
+// nowhere is an overlay without anybody.
+type nowhere struct{}
+
+var errNowhere = errors.New("nobody there")
+
+func (nowhere) ID() dht.PeerID                       { return dht.PeerID{1} }
+func (nowhere) Contact() dht.Contact                 { return dht.Contact{ID: dht.PeerID{1}} }
+func (nowhere) Handle(string, int, kad.Handler)      {}
+func (nowhere) RTT(dht.PeerID) (time.Duration, bool) { return 0, false }
+func (nowhere) Closest(context.Context, dht.Key, int) ([]dht.Contact, error) {
+	return nil, errNowhere
+}
+func (nowhere) Request(context.Context, dht.Contact, string, []byte, int) ([]byte, error) {
+	return nil, errNowhere
+}
+
+func lonely(t testing.TB) *Service {
+	t.Helper()
+	s, err := New(Config{
+		Overlay: nowhere{}, Schema: search.DefaultSchema(), Network: "test",
+		Vouch: func(dht.PeerID, []byte) (string, error) { return "owner", nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// FuzzServe checks that no request panics, and that what is answered can be
+// read by the asker.
+func FuzzServe(f *testing.F) {
+	schema := search.DefaultSchema()
+	cell := search.CellID{Tree: "arch", Prefix: search.Prefix{Level: 1, Key: search.Key{0x10}}}
+	ask, err := askToWire(search.CellQuery{
+		Cell: cell, Query: search.Query{Where: search.Has{Dim: "arch"}, OrderBy: "free_cpu", Limit: 3, Origin: &dht.Coordinate{}},
+		After: &search.Cursor{Value: search.Number(1)},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	id := make([]byte, 32)
+	for _, req := range []*wire.SearchRequest{
+		{Kind: &wire.SearchRequest_Ask{Ask: ask}},
+		{Kind: &wire.SearchRequest_Publish{Publish: &wire.SearchPublish{Ad: []byte{1}, Places: []*wire.SearchPlacement{{Tree: "arch"}}}}},
+		{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
+			Child: cellToWire(cell), Summary: summaryToWire(schema.NewSummary()), Epoch: 1, Addrs: []string{"/ip4/192.0.2.1/tcp/1"},
+		}}},
+		{Kind: &wire.SearchRequest_Withdraw{Withdraw: &wire.SearchWithdraw{Server: id, Cells: []*wire.SearchCell{cellToWire(cell)}}}},
+		{Kind: &wire.SearchRequest_Current{Current: &wire.SearchCurrent{Server: id}}},
+		{},
+	} {
+		req.Schema = schema.Fingerprint()
+		b, err := proto.Marshal(req)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	s := lonely(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := new(wire.SearchRequest)
+		if proto.Unmarshal(b, req) == nil {
+			req.Schema = schema.Fingerprint() // or hardly any would get in
+			b, _ = proto.Marshal(req)
+		}
+		answer, err := s.serve(t.Context(), dht.PeerID{2}, b)
+		if err != nil {
+			return
+		}
+		if _, ok := req.GetKind().(*wire.SearchRequest_Ask); ok {
+			reply := new(wire.SearchReply)
+			if err := proto.Unmarshal(answer, reply); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := replyFromWire(schema, reply, s.opened.open); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// FuzzReply checks that no answer of a hostile holder panics, neither in its
+// decoding nor in a query that takes it in.
+func FuzzReply(f *testing.F) {
+	schema := search.DefaultSchema()
+	summary := schema.NewSummary()
+	summary.Count = 3
+	for i := range summary.Occupancy {
+		summary.Occupancy[i] = rand.New(rand.NewPCG(1, uint64(i))).Uint64()
+	}
+	b, err := proto.Marshal(replyToWire(search.CellReply{
+		Known: true, Inner: true, Total: 5, Excluded: []uint32{1}, Pruned: []uint32{2},
+		Children: []search.Child{{Index: 3, Summary: summary, Holders: []dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}}},
+	}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	s := lonely(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := new(wire.SearchReply)
+		if proto.Unmarshal(b, w) != nil {
+			return
+		}
+		reply, err := replyFromWire(schema, w, s.opened.open)
+		if err != nil {
+			return
+		}
+		seeker, err := search.NewSeeker(schema, search.Query{Where: search.Has{Dim: "arch"}, Limit: 5, OrderBy: "free_cpu"}, search.SeekerConfig{Budget: 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1_800_000_000, 0)
+		todo := seeker.Step(now, search.Start{})
+		for steps := 0; len(todo) > 0; steps++ {
+			if steps > 10_000 {
+				t.Fatal("the query does not end")
+			}
+			e := todo[0]
+			todo = todo[1:]
+			switch e := e.(type) {
+			case search.Locate:
+				todo = append(todo, seeker.Step(now, search.Located{Cell: e.Cell, Holders: []dht.Contact{{ID: dht.PeerID{9}}}})...)
+			case search.Ask:
+				todo = append(todo, seeker.Step(now, search.Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})...)
+			case search.Finish:
+				return
+			case search.Verify, search.Wake:
+			}
+		}
+		t.Fatal("the query neither ends nor waits")
+	})
+}
