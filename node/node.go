@@ -191,6 +191,24 @@ func (n *Node) Addrs() []string { return n.overlay.Addrs() }
 // Ready tells whether the participant has joined its network.
 func (n *Node) Ready() bool { return n.ready.Load() }
 
+// Done is closed when the node cannot go on, because XenoCorp's journal can no
+// longer be written; Err tells why then. Nobody but XenoCorp ends by itself:
+// for others it is nil.
+func (n *Node) Done() <-chan struct{} {
+	if n.corp == nil {
+		return nil
+	}
+	return n.corp.Done()
+}
+
+// Err tells why the node ended by itself; nil while it runs.
+func (n *Node) Err() error {
+	if n.corp == nil {
+		return nil
+	}
+	return n.corp.Err()
+}
+
 // Metrics serves Prometheus metrics.
 func (n *Node) Metrics() http.Handler { return metricsHandler(n.metrics) }
 

@@ -107,7 +107,11 @@ func serve(ctx context.Context, cfg node.Config) (err error) {
 	if err == nil {
 		notify("READY=1")
 		cfg.Logger.Info("daemon is up", slog.String("home", cfg.Home), slog.Duration("took", time.Since(begin)))
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-n.Done():
+			err = n.Err()
+		}
 		notify("STOPPING=1")
 		cfg.Logger.Info("daemon ends")
 	}
