@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -226,8 +229,8 @@ func BenchmarkIdleDaemon(b *testing.B) {
 
 // BenchmarkDaemonStart measures from the start of the process to the answer
 // to its first GET /v1/status: with a new home, and with those of a registered
-// participant, of a XenoServer with everything that this machine can run, and
-// of a XenoCorp whose journal holds 1,000 entries.
+// participant, of one whose store is full, of a XenoServer with everything that
+// this machine can run, and of a XenoCorp whose journal holds 1,000 records.
 func BenchmarkDaemonStart(b *testing.B) {
 	w := newWorld(b)
 	b.Run("new", func(b *testing.B) {
@@ -237,7 +240,7 @@ func BenchmarkDaemonStart(b *testing.B) {
 			return w.run(w.home(node.Config{Name: fmt.Sprintf("new-%d-%d", b.N, homes)}).Home)
 		})
 	})
-	for name, server := range map[string]*node.ServerConfig{"participant": nil, "server": {Country: "NO"}} {
+	for name, server := range map[string]*node.ServerConfig{"participant": nil, "full-store": nil, "server": {Country: "NO"}} {
 		home := w.home(node.Config{Name: name, Server: server}).Home
 		p := w.run(home)
 		if _, err := p.client.Register(b.Context(), w.invite(name)); err != nil {
@@ -245,6 +248,9 @@ func BenchmarkDaemonStart(b *testing.B) {
 		}
 		p.ready(1)
 		p.stop()
+		if name == "full-store" {
+			fillStore(b, filepath.Join(home, "store", "blocks", "blocks"))
+		}
 		b.Run(name, func(b *testing.B) { measureStarts(b, func() *process { return w.run(home) }) })
 	}
 	cfg := w.home(node.Config{Name: "other-corp", Corp: new(node.CorpConfig), Network: node.Network{Name: "other"}})
@@ -261,6 +267,24 @@ func BenchmarkDaemonStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("corp", func(b *testing.B) { measureStarts(b, func() *process { return w.run(cfg.Home) }) })
+}
+
+// fillStore puts 8,191 blocks of 1 MiB, all holes, where a store keeps its own:
+// with the empty block it has, as many as the default quota has room for.
+func fillStore(b *testing.B, dir string) {
+	b.Helper()
+	for i := range 8191 {
+		sum := sha256.Sum256(fmt.Append(nil, i))
+		name := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(append([]byte{0x12, sha256.Size}, sum[:]...)) // a multihash
+		sub := filepath.Join(dir, name[len(name)-3:len(name)-1])
+		if err := os.MkdirAll(sub, 0o700); err != nil {
+			b.Fatal(err)
+		}
+		path := filepath.Join(sub, name+".data")
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<20)); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func measureStarts(b *testing.B, start func() *process) {
