@@ -60,6 +60,7 @@ type flow struct {
 	bought  api.Order
 	session ledger.ID
 	terms   api.Terms
+	image   string // directory of the Linux image; empty: a WASI module is run
 	lives
 }
 
@@ -140,15 +141,12 @@ func (f *flow) prepare() error {
 	if err != nil {
 		return err
 	}
-	if f.terms.Image == "" {
-		err = f.persist("store", func(ctx context.Context) error {
-			object, err := c.StoreAdd(ctx, "sleeper", bytes.NewReader(sleeper()))
-			f.terms = api.Terms{Environment: "wasi", Image: object.CID, MemoryBytes: 64 << 20, DiskBytes: 1 << 20}
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	err = f.persist("store", func(ctx context.Context) (err error) {
+		f.terms, err = f.store(ctx)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	id = newID()
 	f.mark(ordering)
@@ -167,6 +165,20 @@ func (f *flow) prepare() error {
 		}
 		return err
 	})
+}
+
+// store puts what is to be run into the client's XenoStore.
+func (f *flow) store(ctx context.Context) (api.Terms, error) {
+	c := f.members[client].api
+	if f.image != "" {
+		object, err := c.StoreAddPath(ctx, f.image)
+		if err != nil {
+			return api.Terms{}, err
+		}
+		return linuxTerms(object.CID)
+	}
+	object, err := c.StoreAdd(ctx, "sleeper", bytes.NewReader(sleeper()))
+	return api.Terms{Environment: "wasi", Image: object.CID, MemoryBytes: 64 << 20, DiskBytes: 1 << 20}, err
 }
 
 // open opens the session, stays until a receipt was sealed, and stops it.

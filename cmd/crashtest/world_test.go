@@ -52,21 +52,37 @@ type member struct {
 // after the end of an agreement.
 func newWorld(t *testing.T, kind string, grace time.Duration) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), members: make(map[role]*member)}
+	w := emptyWorld(t, t.TempDir())
 	price := node.Money(36 * ledger.Unit) // a hundredth of a unit every second
-	network := node.Network{Name: "crash", Renew: node.Duration(2 * time.Second), Revocations: node.Duration(2 * time.Second)}
-	w.add(node.Config{Name: string(corp), Network: network, Corp: &node.CorpConfig{FeePermille: 10, ClaimGrace: node.Duration(grace)}})
-	network = w.members[corp].cfg.Network
+	w.add(corpConfig(grace))
+	network := w.members[corp].cfg.Network
 	w.add(node.Config{Name: string(server), Network: network, Server: &node.ServerConfig{
 		Environments: []string{kind}, CPUs: 2, Memory: 1 << 30, Disk: 1 << 30,
 		Rates: node.RatesConfig{Session: price, CPU: price}, ReceiptInterval: node.Duration(500 * time.Millisecond),
 	}})
 	w.add(node.Config{Name: string(client), Network: network})
-	t.Cleanup(w.kill)
 	for _, m := range w.members {
 		w.start(m)
 	}
 	return w
+}
+
+// emptyWorld has nobody in it yet. What runs when the test ends is killed.
+func emptyWorld(t *testing.T, dir string) *world {
+	w := &world{t: t, dir: dir, members: make(map[role]*member)}
+	t.Cleanup(w.kill)
+	return w
+}
+
+// corpConfig is that of a XenoCorp whose network finds out quickly what changed.
+func corpConfig(grace time.Duration) node.Config {
+	return node.Config{
+		Name: string(corp),
+		Network: node.Network{
+			Name: "crash", Renew: node.Duration(2 * time.Second), Revocations: node.Duration(2 * time.Second),
+		},
+		Corp: &node.CorpConfig{FeePermille: 10, ClaimGrace: node.Duration(grace)},
+	}
 }
 
 // add makes the home directory of a member.
@@ -178,10 +194,13 @@ func (w *world) kill() {
 // logTail is how much of each log a failure shows.
 const logTail = 6000
 
+// patience is how long a call may fail: guests boot slowly without KVM.
+const patience = 90 * time.Second
+
 // persist repeats a call until it succeeds, as a user does whose daemon or
 // whose XenoCorp is down for a moment.
 func (w *world) persist(what string, call func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 45*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	for {
 		err := call(ctx)
