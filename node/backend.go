@@ -267,9 +267,13 @@ func apiError(err error) error {
 		return err
 	}
 	for _, m := range apiCodes {
-		if errors.Is(err, m.err) {
-			return api.Errorf(m.code, "%v", err)
+		if !errors.Is(err, m.err) {
+			continue
 		}
+		if m.code == api.CodeUnavailable || m.code == api.CodeTimeout {
+			return fallbackError(err) // knows more
+		}
+		return api.Errorf(m.code, "%s", oneLine(err))
 	}
 	return fallbackError(err)
 }

@@ -182,9 +182,17 @@ func (n *Node) StopSession(ctx context.Context, id ledger.ID) (api.Session, erro
 	if err := n.buyer.Stop(ctx, id); err != nil {
 		return api.Session{}, apiError(err)
 	}
-	in, err := n.buyer.Wait(ctx, id, session.StateEnded)
+	waiting, cancel := context.WithTimeout(ctx, settleWait)
+	defer cancel()
+	in, err := n.buyer.Wait(waiting, id, session.StateEnded)
+	if err != nil && in.State == session.StateSettling && ctx.Err() == nil {
+		err = nil // it is over; the settlement comes when XenoCorp answers
+	}
 	return n.bought(in), apiError(err)
 }
+
+// settleWait is how long a stop waits for the settlement of what has ended.
+const settleWait = 10 * time.Second
 
 // bought translates a session that this node bought.
 func (n *Node) bought(in session.Info) api.Session {

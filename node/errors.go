@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/xenoserver/xeno/dht/kad"
 	"github.com/xenoserver/xeno/hypervisor"
@@ -56,8 +57,29 @@ var refusalCodes = map[session.Code]api.Code{
 	session.CodeUnknown: api.CodeNotFound, session.CodeMalformed: api.CodeBadRequest, session.CodeState: api.CodeConflict,
 }
 
+// oneLine is the text of an error, which has a line for each address where a
+// peer was not reached.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n  * ", "; ") }
+
+// peerError codes what the overlay reports of a peer, nil if it does not.
+func peerError(err error) error {
+	text := oneLine(err)
+	switch {
+	case errors.Is(err, kad.ErrRefused):
+		return api.Errorf(api.CodeForbidden, "%s", text).WithHint("where the credential was revoked or is expired: xeno register CODE, with a new invitation code")
+	case strings.Contains(text, "peer id mismatch"):
+		return api.Errorf(api.CodeUnavailable, "%s", text).WithHint("somebody else answers there: compare network.toml with that of XenoCorp")
+	case errors.Is(err, kad.ErrUnreachable), errors.Is(err, kad.ErrNotFound):
+		return api.Errorf(api.CodeUnavailable, "%s", text).WithHint("try again when its daemon runs; xeno status shows whether this node is connected")
+	}
+	return nil
+}
+
 // fallbackError codes what has no sentinel.
 func fallbackError(err error) error {
+	if coded := peerError(err); coded != nil {
+		return coded
+	}
 	if refusal, ok := errors.AsType[*session.Refusal](err); ok {
 		code, ok := refusalCodes[refusal.Code]
 		if !ok {
@@ -71,5 +93,8 @@ func fallbackError(err error) error {
 	if _, ok := errors.AsType[*kad.RemoteError](err); ok {
 		return api.Errorf(api.CodeRefused, "%v", err)
 	}
-	return api.Errorf(api.CodeUnavailable, "%v", err).WithHint("xeno status shows whether this node is connected")
+	if errors.Is(err, context.DeadlineExceeded) {
+		return api.Errorf(api.CodeTimeout, "%s", oneLine(err)).WithHint("try again; xeno status shows whether this node is connected")
+	}
+	return api.Errorf(api.CodeUnavailable, "%s", oneLine(err)).WithHint("xeno status shows whether this node is connected")
 }

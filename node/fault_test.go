@@ -96,3 +96,22 @@ func TestBadRuns(t *testing.T) {
 		return err == nil && a.Held == 0 && a.Reserved == 5*ledger.Unit
 	})
 }
+
+// TestWithoutXenoCorp goes on without XenoCorp where that is possible, and
+// says so where it is not.
+func TestWithoutXenoCorp(t *testing.T) {
+	nw := newNetwork(t)
+	client := nw.join(node.Config{Name: "client"}, ledger.RoleClient)
+	if err := nw.corp.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := client.Account(ctx)
+	if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "try again") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("account: %v (%s), want %s in one line, with what to do", err, api.CodeOf(err), api.CodeUnavailable)
+	}
+	if _, err := client.Sessions(ctx); err != nil {
+		t.Errorf("sessions: %v", err)
+	}
+}
