@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xenoserver/xeno/hypervisor"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
 )
@@ -110,9 +111,14 @@ func printSession(w io.Writer, s api.Session) {
 	if x := s.Settlement; x != nil {
 		fmt.Fprintf(w, "settled\tpaid %s (fee %s), released %s\n", x.Paid, x.Fee, x.Released)
 	}
-	if !s.State.Stopped() && s.HostKey != "" && !s.Hosted {
-		fmt.Fprintf(w, "\nUse it with: xeno ssh %s\nEnd it with: xeno stop %s\n", shortID(s.ID), shortID(s.ID))
+	if s.State.Stopped() || s.HostKey == "" || s.Hosted {
+		return
 	}
+	use := "See its output with: xeno logs "
+	if s.Terms.Environment == string(hypervisor.KindLinux) {
+		use = "Use it with: xeno ssh "
+	}
+	fmt.Fprintf(w, "\n%s%s\nEnd it with: xeno stop %s\n", use, shortID(s.ID), shortID(s.ID))
 }
 
 func newLogs(a *app) *cobra.Command {
@@ -143,6 +149,9 @@ func newStop(a *app) *cobra.Command {
 			}
 			return a.print(s, func(w io.Writer) {
 				fmt.Fprintf(w, "Session %s is %s; it cost %s of at most %s.\n", shortID(s.ID), s.State, s.Spent, s.Cap)
+				if !s.State.Over() {
+					fmt.Fprintln(w, "XenoCorp does not answer; the bill is settled when it does. See xeno inspect.")
+				}
 			})
 		})
 }
