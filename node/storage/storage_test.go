@@ -357,7 +357,7 @@ func TestChangedImage(t *testing.T) {
 	}
 	for name, change := range map[string]func() error{
 		"removed":   func() error { return os.Remove(path) },
-		"truncated": func() error { return os.Truncate(path, 10) },
+		"truncated": func() error { return errors.Join(os.Chmod(path, 0o600), os.Truncate(path, 10)) },
 		"replaced by a link": func() error {
 			return errors.Join(os.Remove(path), os.Symlink("/etc/hostname", path))
 		},
