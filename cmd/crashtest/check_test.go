@@ -270,7 +270,7 @@ func cgroups(name string) []string {
 	var found []string
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
-			return nil // groups of others come and go
+			return nil //nolint:nilerr // groups of others come and go
 		}
 		if strings.Contains(path, name) {
 			found = append(found, path)

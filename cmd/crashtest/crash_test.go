@@ -78,8 +78,13 @@ func (f *flow) suffer(c crash) {
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	all := []crash{
-		{victim: server, at: launching}, {victim: server, at: running}, {victim: server, at: metering},
-		{victim: client, at: agreed}, {victim: client, at: running}, {victim: corp, at: running}, {victim: corp, at: metering},
+		{victim: server, at: launching},
+		{victim: server, at: running},
+		{victim: server, at: metering},
+		{victim: client, at: agreed},
+		{victim: client, at: running},
+		{victim: corp, at: running},
+		{victim: corp, at: metering},
 	}
 	for i := range all {
 		all[i].down = short.lease + short.grace + 2*time.Second

@@ -151,7 +151,7 @@ func (f *flow) prepare() error {
 	id = newID()
 	f.mark(ordering)
 	err = f.persist("order", func(ctx context.Context) (err error) {
-		f.bought, err = c.CreateOrder(ctx, api.OrderRequest{ID: id, Amount: budget, TTLSeconds: int64(f.lives.order / time.Second)})
+		f.bought, err = c.CreateOrder(ctx, api.OrderRequest{ID: id, Amount: budget, TTLSeconds: int64(f.order / time.Second)})
 		return err
 	})
 	if err != nil {
@@ -199,7 +199,7 @@ func (f *flow) open() error {
 	if err != nil || s.State.Over() || f.wait {
 		return err
 	}
-	_ = f.persist("receipt", func(ctx context.Context) error {
+	_ = f.persist("receipt", func(context.Context) error {
 		if f.receipts() > 0 || f.reached(stopping) {
 			return nil
 		}

@@ -41,19 +41,19 @@ func newSite(t *testing.T, bin string, addrs map[string]string) *site {
 	t.Helper()
 	s := &site{t: t, bin: bin, dir: t.TempDir(), machines: make(map[string]*machine)}
 	s.router = s.namespace("router")
-	s.must("ip", "netns", "exec", s.router, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
+	s.ip("netns", "exec", s.router, "sysctl", "-q", "-w", "net.ipv4.ip_forward=1")
 	for name, addr := range addrs {
 		m := &machine{name: name, addr: addr, ns: s.namespace(name), dir: filepath.Join(s.dir, name)}
 		if err := os.Mkdir(m.dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 		gateway := addr[:strings.LastIndex(addr, ".")] + ".254"
-		s.must("ip", "-n", s.router, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", m.ns)
-		s.must("ip", "-n", s.router, "addr", "add", gateway+"/24", "dev", name)
-		s.must("ip", "-n", s.router, "link", "set", name, "up")
-		s.must("ip", "-n", m.ns, "addr", "add", addr+"/24", "dev", "eth0")
-		s.must("ip", "-n", m.ns, "link", "set", "eth0", "up")
-		s.must("ip", "-n", m.ns, "route", "add", "default", "via", gateway)
+		s.ip("-n", s.router, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", m.ns)
+		s.ip("-n", s.router, "addr", "add", gateway+"/24", "dev", name)
+		s.ip("-n", s.router, "link", "set", name, "up")
+		s.ip("-n", m.ns, "addr", "add", addr+"/24", "dev", "eth0")
+		s.ip("-n", m.ns, "link", "set", "eth0", "up")
+		s.ip("-n", m.ns, "route", "add", "default", "via", gateway)
 		s.machines[name] = m
 	}
 	return s
@@ -62,9 +62,9 @@ func newSite(t *testing.T, bin string, addrs map[string]string) *site {
 // namespace makes a network namespace with loopback alone.
 func (s *site) namespace(name string) string {
 	ns := fmt.Sprintf("xeno-hand-%d-%s", os.Getpid(), name)
-	s.must("ip", "netns", "add", ns)
+	s.ip("netns", "add", ns)
 	s.t.Cleanup(func() { s.remove(ns) })
-	s.must("ip", "-n", ns, "link", "set", "lo", "up")
+	s.ip("-n", ns, "link", "set", "lo", "up")
 	return ns
 }
 
@@ -99,11 +99,11 @@ func (s *site) pids(ns string) (pids []int) {
 	return pids
 }
 
-// must runs a program of the machine that the test runs on.
-func (s *site) must(name string, args ...string) {
+// ip runs that program on the machine that the test runs on.
+func (s *site) ip(args ...string) {
 	s.t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		s.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		s.t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 
