@@ -175,7 +175,7 @@ func (w *world) reachable(cfg LookupConfig) []PeerID {
 			continue
 		}
 		alive = append(alive, id)
-		queue = append(queue, w.knows[id]...)
+		queue = append(queue, nearestOf(w.knows[id], cfg.Target, K)...) // more is not answered
 	}
 	return alive
 }
