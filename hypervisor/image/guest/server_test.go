@@ -162,6 +162,9 @@ func TestOneProgramASession(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if _, err := s.StdinPipe(); err != nil { // open, so that cat waits
+		t.Fatal(err)
+	}
 	if err := s.Start("cat"); err != nil {
 		t.Fatal(err)
 	}
