@@ -213,12 +213,12 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
 		if p.Settled && !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare) {
 			h.drop(c, in.Ad.hash)
-			return Placed{Verdict: VerdictInner}
+			return Placed{Verdict: VerdictInner, Below: c.holdersBelow(p, key)}
 		}
 	}
 	if !held && (h.full(in) || len(c.leases) >= maxOverflow*h.cfg.LeafAds) {
 		if c.inner {
-			return Placed{Verdict: VerdictInner}
+			return Placed{Verdict: VerdictInner, Below: c.holdersBelow(p, key)}
 		}
 		return refused
 	}
@@ -226,7 +226,31 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > h.cfg.LeafAds && id.Prefix.Level < maxLevel {
 		h.split(now, c)
 	}
-	return Placed{Verdict: c.verdict(now), Held: true}
+	return Placed{Verdict: c.verdict(now), Held: true, Below: c.holdersBelow(p, key)}
+}
+
+// holdersBelow returns the holders of the cell below on the way to key, the closest
+// Replicas of those that told of themselves, if a placement asks for them.
+func (c *cell) holdersBelow(p Placement, key Key) []dht.Contact {
+	if !p.Hint || !c.inner {
+		return nil
+	}
+	var below []dht.Contact
+	for _, e := range c.children[key.nibble(int(c.id.Prefix.Level))] {
+		if !e.holder.ID.IsZero() {
+			below = append(below, e.holder)
+		}
+	}
+	child := CellID{Tree: c.id.Tree, Prefix: PrefixOf(key, int(c.id.Prefix.Level)+1)}
+	return closest(child, below)
+}
+
+// closest returns the Replicas contacts that are nearest to a cell, or all if
+// there are fewer. It changes the order of contacts.
+func closest(cell CellID, contacts []dht.Contact) []dht.Contact {
+	at := cell.Key().Position()
+	slices.SortFunc(contacts, func(a, b dht.Contact) int { return at.Compare(a.ID.Position(), b.ID.Position()) })
+	return contacts[:min(len(contacts), Replicas)]
 }
 
 // summaryOf returns the summary of one ad.

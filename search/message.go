@@ -15,6 +15,8 @@ type Placement struct {
 	// Settled tells that a cell below, or one above, has the ad already, so
 	// that an inner cell need not keep it meanwhile.
 	Settled bool
+	// Hint asks an inner cell who holds the cell below on the ad's way.
+	Hint bool
 }
 
 // A Verdict is what a holder made of a placement.
@@ -36,6 +38,9 @@ const (
 type Placed struct {
 	Verdict Verdict
 	Held    bool // the ad is leased here, as member, as sample, or on its way down
+	// Below are holders of the cell below, if they were asked for and told of
+	// themselves: the publisher need not look them up.
+	Below []dht.Contact
 }
 
 // A Cursor is where a reply stopped: the value to order by, none where the

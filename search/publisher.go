@@ -130,7 +130,8 @@ type level struct {
 	spots    []*spot
 	located  time.Time // zero: look the holders up
 	locating bool
-	again    time.Time // not before, after a failed lookup
+	again    time.Time     // not before, after a failed lookup
+	below    []dht.Contact // holders of the level below, as holders of this one know them
 }
 
 // A way is where an ad is in one tree: the cells from the root to the one
@@ -149,16 +150,17 @@ type Publisher struct {
 	cfg     PublisherConfig
 	ad      *Signed
 	ways    []*way
-	round   time.Time // when the next renewals are due
-	wake    time.Time // nothing is due before
-	gather  time.Time // what is due waits for more until then; zero: nothing does
+	round   time.Time           // when the next renewals are due
+	wake    time.Time           // nothing is due before
+	gather  time.Time           // what is due waits for more until then; zero: nothing does
+	sent    map[dht.PeerID]bool // holders with a publish under way; what is due there goes with the next
 	stopped bool
 	effects []PublisherEffect
 }
 
 // NewPublisher returns a Publisher that waits for its first Offer.
 func NewPublisher(schema *Schema, cfg PublisherConfig) *Publisher {
-	return &Publisher{schema: schema, cfg: cfg.withDefaults()}
+	return &Publisher{schema: schema, cfg: cfg.withDefaults(), sent: make(map[dht.PeerID]bool)}
 }
 
 // Settled tells whether the ad stands in every tree, in a leaf cell of at
@@ -263,6 +265,7 @@ func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
 		if !l.cell.Prefix.Contains(w.key) {
 			w.left = append(w.left, w.levels[i:]...)
 			w.levels = w.levels[:i]
+			w.levels[i-1].below = nil
 			for _, s := range w.levels[i-1].spots {
 				// It must widen another child from now on.
 				s.settled, s.next = false, now
@@ -314,6 +317,7 @@ func (p *Publisher) level(cell CellID) (*way, *level) {
 }
 
 func (p *Publisher) published(now time.Time, in Published) {
+	delete(p.sent, in.To)
 	for i, cell := range in.Cells {
 		_, l := p.level(cell)
 		if l == nil {
@@ -344,6 +348,9 @@ func (p *Publisher) failed(now time.Time, l *level, s *spot) {
 
 func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	s.answered, s.failures, s.held, s.inner = true, 0, a.Held, a.Verdict == VerdictInner
+	if len(a.Below) >= Replicas {
+		l.below = a.Below
+	}
 	if !s.next.After(now) {
 		return // the ad changed while this was under way
 	}
@@ -376,7 +383,7 @@ func (p *Publisher) plan(now time.Time) {
 	p.wake = p.round
 	due, lookups := false, false
 	for _, w := range p.ways {
-		p.shape(w)
+		p.shape(now, w)
 		for i, l := range w.levels {
 			p.relieve(now, w, i)
 			p.locate(now, l)
@@ -405,15 +412,18 @@ func (p *Publisher) send(now time.Time) {
 		for i, l := range w.levels {
 			settled := w.settled(i) || w.covered(i)
 			for _, s := range l.spots {
-				if s.busy || now.Before(s.next) {
+				if s.busy || now.Before(s.next) || p.sent[s.contact.ID] {
 					continue
 				}
 				s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
-				out.add(s.contact, l.cell, Placement{Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled})
+				out.add(s.contact, l.cell, Placement{
+					Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled, Hint: i+1 == len(w.levels),
+				})
 			}
 		}
 	}
 	for _, b := range out.list {
+		p.sent[b.To.ID] = true
 		for len(b.Places) > 0 {
 			n := min(len(b.Places), maxPlaces)
 			p.effects = append(p.effects, SendPublish{To: b.To, Ad: p.ad, Places: b.Places[:n], Cells: b.Cells[:n]})
@@ -442,7 +452,7 @@ func (p *Publisher) locate(now time.Time, l *level) {
 func (p *Publisher) due(now time.Time, l *level) (due bool) {
 	for _, s := range l.spots {
 		switch {
-		case s.busy:
+		case s.busy || p.sent[s.contact.ID]:
 		case now.Before(s.next):
 			p.wake = earlier(p.wake, s.next)
 		default:
@@ -467,6 +477,19 @@ func (p *Publisher) relieve(now time.Time, w *way, i int) {
 
 // settled tells whether the cells below level i have the ad.
 func (w *way) settled(i int) bool { return i+1 < len(w.levels) && w.has(i+1) }
+
+// descend returns the level below l, with its holders where l's told of them.
+func (p *Publisher) descend(now time.Time, w *way, l *level) *level {
+	down := &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, int(l.cell.Prefix.Level)+1)}}
+	if len(l.below) >= Replicas {
+		down.located = now
+		for _, c := range closest(down.cell, slices.Clone(l.below)) {
+			down.spots = append(down.spots, &spot{contact: c, next: now})
+		}
+		l.below = nil
+	}
+	return down
+}
 
 // has tells whether half of the holders of level i lease the ad, or send it
 // down to where it is leased.
@@ -498,12 +521,12 @@ func (w *way) covered(i int) bool {
 
 // shape makes a way longer where a cell sends down, and shorter where a cell
 // above has become a leaf.
-func (p *Publisher) shape(w *way) {
+func (p *Publisher) shape(now time.Time, w *way) {
 	for i := 0; i < len(w.levels); i++ {
 		l := w.levels[i]
 		if l.anyInner() {
 			if i+1 == len(w.levels) && i < maxLevel {
-				w.levels = append(w.levels, &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, i+1)}})
+				w.levels = append(w.levels, p.descend(now, w, l))
 			}
 			continue
 		}

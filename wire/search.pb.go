@@ -288,7 +288,8 @@ type SearchPlacement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tree          string                 `protobuf:"bytes,1,opt,name=tree,proto3" json:"tree,omitempty"`
 	Level         uint32                 `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"`
-	Settled       bool                   `protobuf:"varint,3,opt,name=settled,proto3" json:"settled,omitempty"` // the cell below has the ad already
+	Settled       bool                   `protobuf:"varint,3,opt,name=settled,proto3" json:"settled,omitempty"` // another cell on the way has the ad already
+	Hint          bool                   `protobuf:"varint,4,opt,name=hint,proto3" json:"hint,omitempty"`       // who holds the cell below?
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +341,13 @@ func (x *SearchPlacement) GetLevel() uint32 {
 func (x *SearchPlacement) GetSettled() bool {
 	if x != nil {
 		return x.Settled
+	}
+	return false
+}
+
+func (x *SearchPlacement) GetHint() bool {
+	if x != nil {
+		return x.Hint
 	}
 	return false
 }
@@ -401,6 +409,7 @@ type SearchPlaced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verdict       uint32                 `protobuf:"varint,1,opt,name=verdict,proto3" json:"verdict,omitempty"` // 1 leaf, 2 inner, 3 rise, 4 refused
 	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`       // the ad is leased here
+	Below         []*SearchContact       `protobuf:"bytes,3,rep,name=below,proto3" json:"below,omitempty"`      // holders of the cell below, if asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +456,13 @@ func (x *SearchPlaced) GetHeld() bool {
 		return x.Held
 	}
 	return false
+}
+
+func (x *SearchPlaced) GetBelow() []*SearchContact {
+	if x != nil {
+		return x.Below
+	}
+	return nil
 }
 
 type SearchPlacing struct {
@@ -1184,17 +1200,19 @@ const file_search_proto_rawDesc = "" +
 	"\x06server\x18\x04 \x01(\fR\x06server\"5\n" +
 	"\rSearchContact\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
-	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"U\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"i\n" +
 	"\x0fSearchPlacement\x12\x12\n" +
 	"\x04tree\x18\x01 \x01(\tR\x04tree\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\rR\x05level\x12\x18\n" +
-	"\asettled\x18\x03 \x01(\bR\asettled\"X\n" +
+	"\asettled\x18\x03 \x01(\bR\asettled\x12\x12\n" +
+	"\x04hint\x18\x04 \x01(\bR\x04hint\"X\n" +
 	"\rSearchPublish\x12\x0e\n" +
 	"\x02ad\x18\x01 \x01(\fR\x02ad\x127\n" +
-	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"<\n" +
+	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"q\n" +
 	"\fSearchPlaced\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\rR\averdict\x12\x12\n" +
-	"\x04held\x18\x02 \x01(\bR\x04held\"E\n" +
+	"\x04held\x18\x02 \x01(\bR\x04held\x123\n" +
+	"\x05below\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\x05below\"E\n" +
 	"\rSearchPlacing\x124\n" +
 	"\x06placed\x18\x01 \x03(\v2\x1c.xeno.search.v1.SearchPlacedR\x06placed\"l\n" +
 	"\x0eSearchWithdraw\x12\x16\n" +
@@ -1288,20 +1306,21 @@ var file_search_proto_depIdxs = []int32{
 	12, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
 	15, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
 	3,  // 5: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
-	5,  // 6: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
-	1,  // 7: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 8: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
-	8,  // 9: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
-	1,  // 10: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	11, // 11: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	8,  // 12: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 13: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	13, // 14: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 6: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
+	5,  // 7: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
+	1,  // 8: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 9: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
+	8,  // 10: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
+	1,  // 11: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	11, // 12: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	8,  // 13: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 14: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	13, // 15: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }

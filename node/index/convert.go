@@ -49,17 +49,29 @@ func summaryFromWire(s *search.Schema, w *wire.SearchSummary) (search.Summary, e
 	return m, nil
 }
 
-func contactToWire(c dht.Contact) *wire.SearchContact {
-	return &wire.SearchContact{Id: c.ID[:], Addrs: c.Addrs}
+func contactsToWire(contacts []dht.Contact) (w []*wire.SearchContact) {
+	for _, c := range contacts {
+		w = append(w, &wire.SearchContact{Id: c.ID[:], Addrs: c.Addrs})
+	}
+	return w
 }
 
-func contactFromWire(w *wire.SearchContact) (c dht.Contact, err error) {
-	if len(w.GetId()) != len(c.ID) {
-		return c, fmt.Errorf("%w: contact of %d bytes", errMessage, len(w.GetId()))
+func contactsFromWire(list []*wire.SearchContact) (contacts []dht.Contact, err error) {
+	if len(list) > maxListed {
+		return nil, fmt.Errorf("%w: %d contacts", errMessage, len(list))
 	}
-	copy(c.ID[:], w.GetId())
-	c.Addrs, err = addrsFromWire(w.GetAddrs())
-	return c, err
+	for _, w := range list {
+		var c dht.Contact
+		if len(w.GetId()) != len(c.ID) {
+			return nil, fmt.Errorf("%w: contact of %d bytes", errMessage, len(w.GetId()))
+		}
+		copy(c.ID[:], w.GetId())
+		if c.Addrs, err = addrsFromWire(w.GetAddrs()); err != nil {
+			return nil, err
+		}
+		contacts = append(contacts, c)
+	}
+	return contacts, nil
 }
 
 // addrsFromWire takes what fits of a list of addresses.
@@ -78,7 +90,7 @@ func addrsFromWire(addrs []string) ([]string, error) {
 func publishToWire(ad *search.Signed, places []search.Placement) *wire.SearchPublish {
 	w := &wire.SearchPublish{Ad: ad.Envelope}
 	for _, p := range places {
-		w.Places = append(w.Places, &wire.SearchPlacement{Tree: p.Tree, Level: uint32(p.Level), Settled: p.Settled})
+		w.Places = append(w.Places, &wire.SearchPlacement{Tree: p.Tree, Level: uint32(p.Level), Settled: p.Settled, Hint: p.Hint})
 	}
 	return w
 }
@@ -92,7 +104,7 @@ func placementsFromWire(list []*wire.SearchPlacement) ([]search.Placement, error
 		if w.GetLevel() > 255 {
 			return nil, fmt.Errorf("%w: level %d", errMessage, w.GetLevel())
 		}
-		places[i] = search.Placement{Tree: w.GetTree(), Level: uint8(w.GetLevel()), Settled: w.GetSettled()}
+		places[i] = search.Placement{Tree: w.GetTree(), Level: uint8(w.GetLevel()), Settled: w.GetSettled(), Hint: w.GetHint()}
 	}
 	return places, nil
 }
@@ -100,7 +112,9 @@ func placementsFromWire(list []*wire.SearchPlacement) ([]search.Placement, error
 func placingToWire(p search.Placing) *wire.SearchPlacing {
 	w := new(wire.SearchPlacing)
 	for _, placed := range p {
-		w.Placed = append(w.Placed, &wire.SearchPlaced{Verdict: uint32(placed.Verdict), Held: placed.Held})
+		w.Placed = append(w.Placed, &wire.SearchPlaced{
+			Verdict: uint32(placed.Verdict), Held: placed.Held, Below: contactsToWire(placed.Below),
+		})
 	}
 	return w
 }
@@ -116,7 +130,11 @@ func placingFromWire(w *wire.SearchPlacing, places int) (search.Placing, error) 
 		if v < search.VerdictLeaf || v > search.VerdictRefused {
 			return nil, fmt.Errorf("%w: verdict %d", errMessage, placed.GetVerdict())
 		}
-		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld()}
+		below, err := contactsFromWire(placed.GetBelow())
+		if err != nil {
+			return nil, err
+		}
+		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld(), Below: below}
 	}
 	return p, nil
 }
@@ -193,11 +211,9 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 		w.ExcludedAds = append(w.ExcludedAds, ad.Envelope)
 	}
 	for _, c := range r.Children {
-		child := &wire.SearchChild{Index: uint32(c.Index), Summary: summaryToWire(c.Summary)} //nolint:gosec // 0 to 15
-		for _, h := range c.Holders {
-			child.Holders = append(child.Holders, contactToWire(h))
-		}
-		w.Children = append(w.Children, child)
+		w.Children = append(w.Children, &wire.SearchChild{
+			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // 0 to 15
+		})
 	}
 	return w
 }
@@ -230,19 +246,15 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 		if err != nil {
 			return nil, err
 		}
-		if c.GetIndex() > 15 || seen>>c.GetIndex()&1 == 1 || len(c.GetHolders()) > maxListed {
+		if c.GetIndex() > 15 || seen>>c.GetIndex()&1 == 1 {
 			return nil, fmt.Errorf("%w: child %d", errMessage, c.GetIndex())
 		}
 		seen |= 1 << c.GetIndex()
-		child := search.Child{Index: int(c.GetIndex()), Summary: m}
-		for _, h := range c.GetHolders() {
-			contact, err := contactFromWire(h)
-			if err != nil {
-				return nil, err
-			}
-			child.Holders = append(child.Holders, contact)
+		holders, err := contactsFromWire(c.GetHolders())
+		if err != nil {
+			return nil, err
 		}
-		r.Children = append(r.Children, child)
+		r.Children = append(r.Children, search.Child{Index: int(c.GetIndex()), Summary: m, Holders: holders})
 	}
 	return r, nil
 }

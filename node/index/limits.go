@@ -33,7 +33,7 @@ const (
 	withdrawTries, withdrawPause = 3, 200 * time.Millisecond
 	// locateTTL is how long the holders of a cell are remembered while they
 	// answer. A participant that joined closer to a cell is found after that.
-	locateTTL = 30 * time.Second
+	locateTTL = time.Minute
 	// maxLocated bounds the cells whose holders are remembered.
 	maxLocated = 4096
 	// maxVerifiedAds bounds the ads whose signatures need no second look.

@@ -204,7 +204,9 @@ func (p *publisher) do(effect search.PublisherEffect) {
 	s := p.service
 	switch e := effect.(type) {
 	case search.Locate:
-		p.spawn(func(ctx context.Context) {
+		s.wg.Go(func() { // its requests are shared with others, and bounded by the overlay
+			ctx, cancel := context.WithTimeout(s.ctx, locateTimeout)
+			defer cancel()
 			holders, err := s.located.locate(ctx, e.Cell)
 			if err != nil {
 				s.log.Debug("locate cell", slog.String("cell", e.Cell.String()), slog.Any("err", err))

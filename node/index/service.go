@@ -215,7 +215,9 @@ func (s *Service) call(ctx context.Context, to dht.Contact, req *wire.SearchRequ
 	s.count(func(st *Stats) { st.Requests++ })
 	answer, err := s.overlay.Request(ctx, to, Protocol, b, maxReply)
 	if err != nil {
-		s.located.forget(to.ID)
+		if errors.Is(err, kad.ErrUnreachable) {
+			s.located.forget(to.ID)
+		}
 		return err
 	}
 	if err := proto.Unmarshal(answer, reply); err != nil {
