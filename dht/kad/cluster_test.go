@@ -60,7 +60,11 @@ func testClosest(t *testing.T, hosts []*kad.Overlay, lookups int) (mean time.Dur
 
 func TestClosest100(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hosts := kadtest.Cluster(t, 100, kadtest.WithLatency(50*time.Millisecond))
+		n := 100
+		if testing.Short() { // the race detector's own tables overflow at more
+			n = 25
+		}
+		hosts := kadtest.Cluster(t, n, kadtest.WithLatency(50*time.Millisecond))
 		t.Logf("mean latency right after the start: %v", testClosest(t, hosts, 200))
 		time.Sleep(10 * time.Minute)
 		t.Logf("mean latency after ten minutes: %v", testClosest(t, hosts, 200))
@@ -74,7 +78,11 @@ func TestCoordinates(t *testing.T) {
 		way := func(a, b dht.PeerID) time.Duration {
 			return 2*time.Millisecond + time.Duration(math.Abs(place(a)-place(b))*0.2*float64(time.Millisecond))
 		}
-		hosts := kadtest.Cluster(t, 25, kadtest.WithFabric(kadtest.NewFabric(way)))
+		n := 25
+		if testing.Short() {
+			n = 10
+		}
+		hosts := kadtest.Cluster(t, n, kadtest.WithFabric(kadtest.NewFabric(way)))
 		time.Sleep(time.Hour)
 		var errs []float64
 		for _, a := range hosts {
