@@ -147,7 +147,7 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
 		to, ok := v.next()
 		if !ok {
-			if v.locate == locateNot && (v.answers < replicas || v.weak && len(v.contacts) < Replicas) {
+			if v.locate == locateNot && (v.answers < replicas || v.absent || v.differ() || v.weak && len(v.contacts) < Replicas) {
 				v.locate = locateAsked
 				s.waiting++
 				s.lookups++

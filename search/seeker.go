@@ -22,7 +22,8 @@ type SeekerConfig struct {
 	// 0 means 150 ms.
 	Hedge time.Duration
 	// Young is the age below which a copy of a cell is not trusted to be
-	// complete; 0 means 75 s, more than the time between two renewals.
+	// complete; 0 means 7 min, after which every publisher has looked its
+	// holders up anew and every child has told of itself.
 	Young time.Duration
 	// Verify asks every server in the results for its current ad.
 	Verify bool
@@ -41,7 +42,7 @@ func (c SeekerConfig) withDefaults() SeekerConfig {
 	c.InFlight = cmp.Or(c.InFlight, 8)
 	c.Budget = cmp.Or(c.Budget, 2000)
 	c.Hedge = cmp.Or(c.Hedge, 150*time.Millisecond)
-	c.Young = cmp.Or(c.Young, 75*time.Second)
+	c.Young = cmp.Or(c.Young, 7*time.Minute)
 	return c
 }
 

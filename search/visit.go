@@ -44,6 +44,7 @@ type visit struct {
 	answers  int
 	inner    bool
 	weak     bool // a copy is missing or young
+	absent   bool // a copy is missing
 	digests  []uint64
 	matched  uint32
 	total    uint32
@@ -53,15 +54,17 @@ type visit struct {
 	skippedI [fanOut]int    // and the conjunct that left them out
 }
 
-// meet adds holders that may be asked, nearest first.
+// meet adds holders that may be asked: first the Replicas closest to the cell,
+// whom publishers use, the nearest of them first, then the others.
 func (v *visit) meet(holders []dht.Contact, near func(dht.PeerID) time.Duration) {
 	for _, c := range holders[:min(len(holders), maxEntries)] {
 		if !slices.ContainsFunc(v.contacts, func(have dht.Contact) bool { return have.ID == c.ID }) && len(v.contacts) < 2*maxEntries {
 			v.contacts = append(v.contacts, c)
 		}
 	}
+	best := closest(v.cell, v.contacts)
 	if near != nil {
-		slices.SortStableFunc(v.contacts, func(a, b dht.Contact) int { return int(near(a.ID) - near(b.ID)) })
+		slices.SortStableFunc(best, func(a, b dht.Contact) int { return int(near(a.ID) - near(b.ID)) })
 	}
 }
 
@@ -79,7 +82,7 @@ func (v *visit) settle(from dht.PeerID, state askState) bool {
 func (v *visit) take(r *CellReply, young time.Duration) {
 	v.answers++
 	v.inner = v.inner || r.Inner || len(r.Children) > 0
-	v.weak = v.weak || !r.Known || r.Age < young
+	v.weak, v.absent = v.weak || !r.Known || r.Age < young, v.absent || !r.Known
 	if r.Known && !r.Inner {
 		v.digests = append(v.digests, r.Digest)
 	}

@@ -37,7 +37,7 @@ func (s *Service) Advertise(ad *search.Signed) error {
 	p := s.publishers[ad.Ad.Server]
 	if p == nil {
 		p = &publisher{
-			service: s, machine: search.NewPublisher(s.schema, search.PublisherConfig{Renew: s.cfg.Renew}),
+			service: s, machine: search.NewPublisher(s.schema, search.PublisherConfig{Renew: s.cfg.Renew, Relocate: 5 * s.cfg.Renew}),
 			inputs: make(chan search.PublisherInput, 64),
 			stop:   make(chan struct{}), done: make(chan struct{}),
 		}

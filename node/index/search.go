@@ -36,7 +36,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 		defer cancel()
 	}
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
-		Replicas: opts.Replicas, Budget: opts.Budget, Young: s.cfg.Renew * 5 / 4,
+		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
 		Verify: !opts.Unverified, Explain: opts.Explain, Roots: s.knownRoots(), Near: s.near,
 	})
 	if err != nil {

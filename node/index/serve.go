@@ -200,21 +200,39 @@ func (s *Service) push() {
 	}
 }
 
+// sendPush sends a summary to the holders of the parent, and if one of them
+// does not answer once more to those who take its place.
 func (s *Service) sendPush(p search.SendPush) {
 	ctx, cancel := context.WithTimeout(s.ctx, publishTimeout)
 	defer cancel()
-	holders, err := s.located.locate(ctx, p.Parent)
-	if err != nil {
-		s.log.Debug("locate parent cell", slog.String("cell", p.Parent.String()), slog.Any("err", err))
-		return
-	}
-	for _, h := range holders {
-		reply := new(wire.SearchPushReply)
-		err := s.call(ctx, h, &wire.SearchRequest{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
-			Child: cellToWire(p.Child), Summary: summaryToWire(p.Summary), Epoch: p.Epoch, Addrs: s.overlay.Contact().Addrs,
-		}}}, reply)
-		if err == nil {
-			s.step(search.Pushed{Child: p.Child, Leaf: reply.GetLeaf()})
+	told := make(map[dht.PeerID]bool)
+	for range 2 {
+		holders, err := s.located.locate(ctx, p.Parent)
+		if err != nil {
+			s.log.Debug("locate parent cell", slog.String("cell", p.Parent.String()), slog.Any("err", err))
+			return
+		}
+		all := true
+		for _, h := range holders {
+			told[h.ID] = told[h.ID] || s.pushTo(ctx, h, p)
+			all = all && told[h.ID]
+		}
+		if all {
+			return
 		}
 	}
+}
+
+// pushTo sends a summary to one holder of the parent, and tells whether it
+// answered.
+func (s *Service) pushTo(ctx context.Context, to dht.Contact, p search.SendPush) bool {
+	reply := new(wire.SearchPushReply)
+	err := s.call(ctx, to, &wire.SearchRequest{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
+		Child: cellToWire(p.Child), Summary: summaryToWire(p.Summary), Epoch: p.Epoch, Addrs: s.overlay.Contact().Addrs,
+	}}}, reply)
+	if err != nil {
+		return false
+	}
+	s.step(search.Pushed{Child: p.Child, Leaf: reply.GetLeaf()})
+	return true
 }
