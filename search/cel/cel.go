@@ -7,6 +7,7 @@
 //
 //	has(dimension)                  the ad says something about it
 //	within(latitude, longitude, km) the server stands within a distance
+//	within("city", km)              the same of one of the world's large cities
 //	rtt("peer", …) < 30ms           the longest predicted round trip to peers
 //
 // What does not compile gives an *Error that points at the place.

@@ -32,7 +32,9 @@ func TestCompile(t *testing.T) {
 		{`kernel >= 6`, `kernel >= "6"`},
 		{`!(arch == "arm64") && (free_cpu > 1 || free_gpu > 0)`, `!(arch == "arm64") && (free_cpu > 1 || free_gpu > 0)`},
 		{`within(59.9, -10.7, 500)`, `within(59.9, -10.7, 500)`},
-		{`rtt("me", "me") < 30ms`, `rtt(2 hosts) <= 30ms`},
+		{`within("Oslo", 500)`, `within(59.9, 10.7, 500)`},
+		{`rtt("me", "me") <= 30ms`, `rtt(2 hosts) <= 30ms`},
+		{`rtt("me") < 30ms`, `rtt(1 hosts) <= 29.999999ms`},
 		{`has(free_gpu)`, `has(free_gpu)`},
 		{`load <= 5e-1`, `load <= 0.5`},
 	} {
@@ -76,6 +78,7 @@ func TestErrorsPointAndSuggest(t *testing.T) {
 		{`rtt("me") < 30`, 13, "a time"},
 		{`rtt("nobody") < 30ms`, 5, "unknown host nobody"},
 		{`within(91, 0, 5)`, 8, "not between"},
+		{`within("Olso", 500)`, 8, "did you mean Oslo?"},
 		{`exists(free_cpu)`, 7, "unknown function"},
 		{`environments == "linux"`, 14, "is a set"},
 		{"free_cpu > 1 &&\n  free_memry > 1GiB", 3, "line 2"},

@@ -2,6 +2,7 @@ package cel
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -205,8 +206,12 @@ func (c *compiler) has(e ast.Expr, args []ast.Expr) (search.Predicate, error) {
 }
 
 func (c *compiler) within(e ast.Expr, args []ast.Expr) (search.Predicate, error) {
+	if len(args) == 2 {
+		return c.withinCity(args[0], args[1])
+	}
 	if len(args) != 3 {
-		return nil, c.fail(e, "within() takes latitude, longitude and kilometres", "such as within(59.9, 10.7, 500)")
+		return nil, c.fail(e, "within() takes latitude, longitude and kilometres, or a city and kilometres",
+			`such as within(59.9, 10.7, 500) or within("Oslo", 500)`)
 	}
 	var nums [3]float64
 	for i, a := range args {
@@ -225,8 +230,30 @@ func (c *compiler) within(e ast.Expr, args []ast.Expr) (search.Predicate, error)
 	return search.Within{Dim: search.DimPlace, Center: search.Place{Lat: nums[0], Lon: nums[1]}, Km: nums[2]}, nil
 }
 
+// withinCity translates «within("Oslo", 500)».
+func (c *compiler) withinCity(city, km ast.Expr) (search.Predicate, error) {
+	name, ok := literalText(city)
+	if !ok {
+		return nil, c.fail(city, "expected a city in quotes here", `such as within("Oslo", 500)`)
+	}
+	known := places()
+	center, ok := known[name]
+	if !ok {
+		hint := suggest(name, slices.Sorted(maps.Keys(known)))
+		if hint == "" {
+			hint = "write latitude and longitude instead"
+		}
+		return nil, c.fail(city, "no city "+quote(name)+" is known", hint)
+	}
+	f, u, err := c.number(km)
+	if err != nil || u.name != "" || f < 0 || f > 20100 {
+		return nil, c.fail(km, "expected kilometres here, 0 to 20100", "")
+	}
+	return search.Within{Dim: search.DimPlace, Center: center, Km: f}, nil
+}
+
 // maxHosts bounds the hosts of one rtt().
-const maxHosts = 16
+const maxHosts = 8
 
 // rtt translates «rtt("peer", …) < 30ms».
 func (c *compiler) rtt(e ast.Expr, op search.Op, bound ast.Expr) (search.Predicate, error) {
@@ -245,6 +272,9 @@ func (c *compiler) rtt(e ast.Expr, op search.Op, bound ast.Expr) (search.Predica
 		return nil, c.fail(bound, "a round trip takes more than 0 and at most 60 s", "")
 	}
 	p := search.RTT{Dim: search.DimCoordinate, Most: time.Duration(f * float64(time.Second))}
+	if op == search.OpLess {
+		p.Most-- // a nanosecond
+	}
 	for _, a := range args {
 		host, ok := literalText(a)
 		if !ok {
