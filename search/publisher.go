@@ -124,25 +124,6 @@ type spot struct {
 	failures int
 }
 
-// A level is one cell on the way of an ad from the root of a tree.
-type level struct {
-	cell     CellID
-	spots    []*spot
-	located  time.Time // zero: look the holders up
-	locating bool
-	again    time.Time     // not before, after a failed lookup
-	below    []dht.Contact // holders of the level below, as holders of this one know them
-}
-
-// A way is where an ad is in one tree: the cells from the root to the one
-// that is a leaf for it.
-type way struct {
-	tree   Tree // of name "" for the record
-	key    Key
-	levels []*level
-	left   []*level // cells of an earlier key and earlier holders, to be withdrawn from
-}
-
 // A Publisher keeps one server's ad where queries look for it. It is a machine
 // for one goroutine.
 type Publisher struct {
@@ -250,27 +231,6 @@ func (p *Publisher) offer(now time.Time, ad *Signed) {
 					s.next = now
 				}
 			}
-		}
-	}
-}
-
-// move changes the way for a new ad: cells that the new key does not lie in
-// are left.
-func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
-	if w.tree.Name == "" {
-		return
-	}
-	w.key = schema.KeyOf(w.tree, ad)
-	for i, l := range w.levels {
-		if !l.cell.Prefix.Contains(w.key) {
-			w.left = append(w.left, w.levels[i:]...)
-			w.levels = w.levels[:i]
-			w.levels[i-1].below = nil
-			for _, s := range w.levels[i-1].spots {
-				// It must widen another child from now on.
-				s.settled, s.next = false, now
-			}
-			return
 		}
 	}
 }
@@ -475,9 +435,6 @@ func (p *Publisher) relieve(now time.Time, w *way, i int) {
 	}
 }
 
-// settled tells whether the cells below level i have the ad.
-func (w *way) settled(i int) bool { return i+1 < len(w.levels) && w.has(i+1) }
-
 // descend returns the level below l, with its holders where l's told of them.
 func (p *Publisher) descend(now time.Time, w *way, l *level) *level {
 	down := &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, int(l.cell.Prefix.Level)+1)}}
@@ -489,34 +446,6 @@ func (p *Publisher) descend(now time.Time, w *way, l *level) *level {
 		l.below = nil
 	}
 	return down
-}
-
-// has tells whether half of the holders of level i lease the ad, or send it
-// down to where it is leased.
-func (w *way) has(i int) bool {
-	n, below := 0, w.settled(i)
-	for _, s := range w.levels[i].spots {
-		if s.answered && (s.held || s.inner && below) {
-			n++
-		}
-	}
-	return n > 0 && 2*n >= len(w.levels[i].spots)
-}
-
-// covered tells whether a cell above level i leases the ad meanwhile.
-func (w *way) covered(i int) bool {
-	for _, l := range w.levels[:i] {
-		n := 0
-		for _, s := range l.spots {
-			if s.answered && s.held {
-				n++
-			}
-		}
-		if n > 0 && 2*n >= len(l.spots) {
-			return true
-		}
-	}
-	return false
 }
 
 // shape makes a way longer where a cell sends down, and shorter where a cell
@@ -539,25 +468,6 @@ func (p *Publisher) shape(now time.Time, w *way) {
 		p.withdraw(w.left)
 		w.left = nil
 	}
-}
-
-func (l *level) anyInner() bool {
-	return slices.ContainsFunc(l.spots, func(s *spot) bool { return s.answered && s.inner })
-}
-
-// allHold tells whether every holder that can be reached leases the ad.
-func (l *level) allHold() bool {
-	n := 0
-	for _, s := range l.spots {
-		if s.failures >= ignoreAfter {
-			continue
-		}
-		if !s.answered || !s.held || s.busy {
-			return false
-		}
-		n++
-	}
-	return n > 0
 }
 
 // withdraw emits what takes the ad out of cells.
