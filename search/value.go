@@ -104,6 +104,9 @@ func (v Value) Equal(w Value) bool {
 func (v Value) String() string {
 	switch v.shape {
 	case shapeNumber:
+		if a := math.Abs(v.num); a >= 1e-6 && a < 1e15 || a == 0 {
+			return strconv.FormatFloat(v.num, 'f', -1, 64)
+		}
 		return strconv.FormatFloat(v.num, 'g', -1, 64)
 	case shapeText:
 		return v.text

@@ -20,10 +20,10 @@ func TestCompile(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{`free_cpu >= 4`, `free_cpu >= 4`},
 		{`4 <= free_cpu`, `free_cpu >= 4`},
-		{`free_memory >= 4GiB`, `free_memory >= 4.294967296e+09`},
+		{`free_memory >= 4GiB`, `free_memory >= 4294967296`},
 		{`free_memory >= 0.5 GiB || true`, ``},
 		{`price_hour <= 0.02/h && price_memory < 0.001/GiB/h`, `price_hour <= 0.02 && price_memory < 0.001`},
-		{`free_network > 10MB/s`, `free_network > 1e+07`},
+		{`free_network > 10MB/s`, `free_network > 10000000`},
 		{`uptime > 2d`, `uptime > 172800`},
 		{`"linux" in environments`, `"linux" in environments`},
 		{`country in ["DE", "NO"]`, `country in ["DE", "NO"]`},
