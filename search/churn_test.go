@@ -36,7 +36,7 @@ func TestChurn(t *testing.T) {
 		w.join()
 		// Retries and the next renewal bring every lease to the new holders.
 		w.run(75 * time.Second)
-		a, _ := w.search(Query{}, everything)
+		a := w.search(Query{}, everything)
 		found := make(map[*Signed]bool)
 		for _, r := range a.Results {
 			found[r.Signed] = true
@@ -55,7 +55,7 @@ func TestChurn(t *testing.T) {
 	w.run(4 * time.Minute) // what was withdrawn or changed under loss is forgotten
 	for range 60 {
 		q := randomQuery(w.rng)
-		a, _ := w.search(q, SeekerConfig{})
+		a := w.search(q, SeekerConfig{})
 		w.compare(q, a)
 	}
 }
@@ -72,7 +72,7 @@ func TestDeath(t *testing.T) {
 		found, want := 0, 0
 		for range 40 {
 			q := Query{Where: randomPredicate(w.rng, 2)}
-			a, _ := w.search(q, SeekerConfig{})
+			a := w.search(q, SeekerConfig{})
 			found += len(a.Results)
 			want += len(w.schema.Select(q, w.ads()))
 		}
@@ -86,7 +86,7 @@ func TestDeath(t *testing.T) {
 	w.run(2 * time.Minute)
 	for range 60 {
 		q := randomQuery(w.rng)
-		a, _ := w.search(q, SeekerConfig{})
+		a := w.search(q, SeekerConfig{})
 		w.compare(q, a)
 	}
 }
@@ -127,7 +127,7 @@ func TestSplitAndMerge(t *testing.T) {
 			}
 		}
 		w.run(time.Minute)
-		a, _ := w.search(Query{}, everything)
+		a := w.search(Query{}, everything)
 		if len(a.Results) != len(w.ads()) {
 			t.Fatalf("%d of %d ads found while cells merge", len(a.Results), len(w.ads()))
 		}
@@ -143,7 +143,7 @@ func TestSplitAndMerge(t *testing.T) {
 	}
 	for range 40 {
 		q := randomQuery(w.rng)
-		a, _ := w.search(q, SeekerConfig{})
+		a := w.search(q, SeekerConfig{})
 		w.compare(q, a)
 	}
 }
@@ -157,7 +157,7 @@ func TestWithdraw(t *testing.T) {
 	w.run(2 * time.Second)
 	w.publisher(w.pubs[0], Stop{})
 	w.run(time.Second)
-	a, _ := w.search(Query{}, everything)
+	a := w.search(Query{}, everything)
 	if len(a.Results) != 19 {
 		t.Errorf("%d results, want 19", len(a.Results))
 	}
@@ -171,11 +171,11 @@ func TestLease(t *testing.T) {
 	pub.stopped = true // without a word
 	w.pubs = nil
 	w.run(100 * time.Second)
-	if a, _ := w.search(Query{}, everything); len(a.Results) != 1 {
+	if a := w.search(Query{}, everything); len(a.Results) != 1 {
 		t.Errorf("%d results before the lease ended, want 1", len(a.Results))
 	}
 	w.run(60 * time.Second)
-	if a, _ := w.search(Query{}, everything); len(a.Results) != 0 {
+	if a := w.search(Query{}, everything); len(a.Results) != 0 {
 		t.Errorf("%d results after the lease ended, want 0", len(a.Results))
 	}
 }

@@ -71,6 +71,7 @@ func checkShape(p Predicate) error {
 			return walk(p.Of, depth+1)
 		case In:
 			nodes += len(p.Values) / 4
+		case Compare, Range, Contains, Within, RTT, Has:
 		case nil:
 			return fmt.Errorf("%w: an empty place", ErrBadPredicate)
 		}

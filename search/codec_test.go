@@ -156,8 +156,15 @@ func TestKleene(t *testing.T) {
 		p    Predicate
 		want Truth
 	}{
-		{gpu, Unknown}, {Not{gpu}, Unknown}, {Or{gpu, cpu}, True}, {And{gpu, cpu}, Unknown},
-		{And{gpu, Not{cpu}}, False}, {Has{"free_gpu"}, False}, {Not{Has{"free_gpu"}}, True}, {And{}, True}, {Or{}, False},
+		{gpu, Unknown},
+		{Not{gpu}, Unknown},
+		{Or{gpu, cpu}, True},
+		{And{gpu, cpu}, Unknown},
+		{And{gpu, Not{cpu}}, False},
+		{Has{"free_gpu"}, False},
+		{Not{Has{"free_gpu"}}, True},
+		{And{}, True},
+		{Or{}, False},
 	} {
 		if got := s.Eval(tt.p, ad); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.p, got, tt.want)

@@ -23,8 +23,8 @@ func DefaultSchema() *Schema {
 }
 
 func defaultDimensions() []Dimension {
-	number := func(name string, unit Unit, min, max float64, tree bool, doc string) Dimension {
-		return Dimension{Name: name, Kind: KindNumber, Unit: unit, Min: min, Max: max, Scale: ScaleLog, Tree: tree, Doc: doc}
+	number := func(name string, unit Unit, low, high float64, tree bool, doc string) Dimension {
+		return Dimension{Name: name, Kind: KindNumber, Unit: unit, Min: low, Max: high, Scale: ScaleLog, Tree: tree, Doc: doc}
 	}
 	return []Dimension{
 		number("free_cpu", UnitNone, 0.25, 4096, true, "virtual CPUs that can be had now"),
@@ -48,21 +48,31 @@ func defaultDimensions() []Dimension {
 		number("price_disk", UnitGiBHour, 1e-8, 1e1, false, "price of a GiB of disk for an hour"),
 		number("price_network", UnitGiB, 1e-7, 1e2, false, "price of a GiB sent or received"),
 
-		{Name: "environments", Kind: KindSet, Values: []string{"wasi", "linux", "bsd", "windows"}, Tree: true,
-			Doc: "kinds of environments offered"},
-		{Name: "drivers", Kind: KindSet, Values: []string{"wasi", "qemu", "cloudhypervisor"},
-			Doc: "what runs the environments"},
+		{
+			Name: "environments", Kind: KindSet, Values: []string{"wasi", "linux", "bsd", "windows"}, Tree: true,
+			Doc: "kinds of environments offered",
+		},
+		{
+			Name: "drivers", Kind: KindSet, Values: []string{"wasi", "qemu", "cloudhypervisor"},
+			Doc: "what runs the environments",
+		},
 		{Name: "os", Kind: KindText, Tree: true, Doc: "operating system of the image on offer, such as debian"},
 		{Name: "os_version", Kind: KindVersion, Doc: "its version"},
 		{Name: "systems", Kind: KindSet, Doc: "every operating system on offer, as name-version"},
 		{Name: "kernel", Kind: KindVersion, Tree: true, Doc: "version of the kernel that guests boot"},
-		{Name: "arch", Kind: KindEnum, Values: []string{"amd64", "arm64", "riscv64", "ppc64le", "s390x", "loong64"}, Tree: true,
-			Doc: "processor architecture"},
-		{Name: "hypervisor", Kind: KindEnum, Values: []string{"none", "tcg", "kvm", "hvf", "whpx", "xen", "bhyve"}, Tree: true,
-			Doc: "what accelerates virtual machines"},
-		{Name: "isolation", Kind: KindSet,
+		{
+			Name: "arch", Kind: KindEnum, Values: []string{"amd64", "arm64", "riscv64", "ppc64le", "s390x", "loong64"}, Tree: true,
+			Doc: "processor architecture",
+		},
+		{
+			Name: "hypervisor", Kind: KindEnum, Values: []string{"none", "tcg", "kvm", "hvf", "whpx", "xen", "bhyve"}, Tree: true,
+			Doc: "what accelerates virtual machines",
+		},
+		{
+			Name: "isolation", Kind: KindSet,
 			Values: []string{"process", "seccomp", "cgroup", "namespace", "vm", "sev", "sev-snp", "tdx", "sgx"},
-			Doc:    "isolation features"},
+			Doc:    "isolation features",
+		},
 		{Name: "meter", Kind: KindSet, Values: []string{"ebpf", "cgroup", "rusage", "qmp"}, Doc: "what counts the usage that is billed"},
 
 		{Name: "country", Kind: KindText, Tree: true, Doc: "ISO 3166 code, two capital letters"},

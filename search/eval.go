@@ -56,6 +56,7 @@ func (s *Schema) Eval(p Predicate, ad *Ad) Truth {
 	case Has:
 		_, ok := ad.Attribute(p.Dim)
 		return truth(ok)
+	case Compare, Range, In, Contains, Within, RTT:
 	}
 	dim := dimOf(p)
 	v, ok := ad.Attribute(dim)
@@ -195,6 +196,7 @@ func (s *Schema) checkNames(p Predicate) error {
 		return s.checkAll(p)
 	case Not:
 		return s.checkNames(p.Of)
+	case Compare, Range, In, Contains, Within, RTT, Has:
 	}
 	d, ok := s.Dimension(dimOf(p))
 	if !ok {
@@ -252,7 +254,7 @@ func checkLeaf(p Predicate, d Dimension) error {
 			slices.ContainsFunc(p.To, func(c dht.Coordinate) bool { return !checkCoordinate(c) }) {
 			return unsuited
 		}
-	case Has:
+	case Has, And, Or, Not:
 	}
 	return nil
 }

@@ -134,7 +134,8 @@ func (c CellID) String() string {
 	return c.Tree + "/" + c.Prefix.String()
 }
 
-// check returns an error unless the schema has such a cell.
+// CheckCell returns an error that wraps ErrBadQuery unless the schema has such
+// a cell.
 func (s *Schema) CheckCell(c CellID) error {
 	if _, ok := s.Tree(c.Tree); c.Tree != "" && !ok {
 		return fmt.Errorf("%w: no tree %.40q in the schema of this network", ErrBadQuery, c.Tree)

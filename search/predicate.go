@@ -158,6 +158,7 @@ func join(ps []Predicate, sep, empty string) string {
 			if len(ps) > 1 {
 				text[i] = "(" + text[i] + ")"
 			}
+		default:
 		}
 	}
 	return strings.Join(text, sep)

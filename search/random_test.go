@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -76,9 +77,7 @@ func renewed(old *Signed, now time.Time) *Signed {
 	ad.Issued, ad.Expires = now.Unix(), now.Add(time.Hour).Unix()
 	owner, _ := ad.Attributes[DimOwner].Text()
 	attributes := make(map[string]Value)
-	for name, v := range old.Ad.Attributes {
-		attributes[name] = v
-	}
+	maps.Copy(attributes, old.Ad.Attributes)
 	ad.Attributes = attributes
 	return newSigned(&ad, nil, owner)
 }
@@ -86,10 +85,10 @@ func renewed(old *Signed, now time.Time) *Signed {
 func randomLeaf(rng *rand.Rand) Predicate {
 	ops := []Op{OpLess, OpLessEqual, OpGreater, OpGreaterEqual, OpEqual, OpNotEqual}
 	order := ops[rng.IntN(4)]
-	any := ops[rng.IntN(len(ops))]
+	anyOp := ops[rng.IntN(len(ops))]
 	switch rng.IntN(13) {
 	case 0:
-		return Compare{"free_cpu", any, Number(float64(rng.IntN(64)))}
+		return Compare{"free_cpu", anyOp, Number(float64(rng.IntN(64)))}
 	case 1:
 		return Compare{"free_memory", order, Number(math.Floor(math.Pow(2, rng.Float64()*8) * gib / 2))}
 	case 2:
@@ -98,7 +97,7 @@ func randomLeaf(rng *rand.Rand) Predicate {
 		low := rng.Float64()
 		return Range{"reputation", low, low + rng.Float64()*0.3}
 	case 4:
-		return Compare{"kernel", any, Text([]string{"5.15", "6.1", "6.6.1", "7"}[rng.IntN(4)])}
+		return Compare{"kernel", anyOp, Text([]string{"5.15", "6.1", "6.6.1", "7"}[rng.IntN(4)])}
 	case 5:
 		return Compare{"arch", ops[4+rng.IntN(2)], Text([]string{"amd64", "arm64", "s390x"}[rng.IntN(3)])}
 	case 6:

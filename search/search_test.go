@@ -21,7 +21,7 @@ func TestExactAtRest(t *testing.T) {
 	requests := 0
 	for range 200 {
 		q := randomQuery(w.rng)
-		a, _ := w.search(q, SeekerConfig{})
+		a := w.search(q, SeekerConfig{})
 		w.compare(q, a)
 		requests += a.Requests
 	}

@@ -22,28 +22,23 @@ type Summary struct {
 // NewSummary returns the summary of nothing.
 func (s *Schema) NewSummary() Summary { return Summary{Occupancy: make([]uint64, len(s.dims))} }
 
-// add widens m by an ad, and tells whether occupancy changed.
-func (s *Schema) add(m *Summary, ad *Ad) (wider bool) {
+// add widens m by an ad.
+func (s *Schema) add(m *Summary, ad *Ad) {
 	m.Count++
 	for i, d := range s.dims {
 		v, ok := ad.Attribute(d.Name)
 		if !ok {
 			continue
 		}
-		b := d.occupancy(v)
-		wider = wider || b&^m.Occupancy[i] != 0
-		m.Occupancy[i] |= b
+		m.Occupancy[i] |= d.occupancy(v)
 	}
-	return wider
 }
 
-// unite widens the occupancy of m by that of n, and tells whether it changed.
-func (m *Summary) unite(n Summary) (wider bool) {
+// unite widens the occupancy of m by that of n.
+func (m *Summary) unite(n Summary) {
 	for i, b := range n.Occupancy[:min(len(n.Occupancy), len(m.Occupancy))] {
-		wider = wider || b&^m.Occupancy[i] != 0
 		m.Occupancy[i] |= b
 	}
-	return wider
 }
 
 // covers tells whether everything n may hold, m may hold.
@@ -100,15 +95,16 @@ func (s *Schema) outcomes(p Predicate, occupancy []uint64) possible {
 		}
 		return all
 	case Or:
-		any := possible{no: true}
+		some := possible{no: true}
 		for _, q := range p {
 			o := s.outcomes(q, occupancy)
-			any.yes, any.no = any.yes || o.yes, any.no && o.no
+			some.yes, some.no = some.yes || o.yes, some.no && o.no
 		}
-		return any
+		return some
 	case Not:
 		o := s.outcomes(p.Of, occupancy)
 		return possible{yes: o.no, no: o.yes}
+	case Compare, Range, In, Contains, Within, RTT, Has:
 	}
 	i, ok := s.index[dimOf(p)]
 	if !ok || i >= len(occupancy) {

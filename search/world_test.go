@@ -66,7 +66,7 @@ func newWorld(t testing.TB, seed uint64, peers, leaf int) *world {
 	return w
 }
 
-func (w *world) join() *peer {
+func (w *world) join() {
 	p := &peer{id: randomID(w.rng), holder: NewHolder(w.schema, HolderConfig{MaxPerPublisher: 1 << 20, LeafAds: w.leaf})}
 	w.peers = append(w.peers, p)
 	w.byID[p.id] = p
@@ -79,7 +79,6 @@ func (w *world) join() *peer {
 		w.after(time.Second, tick)
 	}
 	w.after(time.Duration(w.rng.IntN(1000))*time.Millisecond, tick)
-	return p
 }
 
 func randomID(rng *rand.Rand) (id dht.PeerID) {
@@ -218,16 +217,14 @@ func (w *world) publisher(pub *Publisher, in PublisherInput) {
 	}
 }
 
-// search runs a query to its end and returns the answer and how long it took.
-func (w *world) search(q Query, cfg SeekerConfig) (Answer, time.Duration) {
+// search runs a query to its end.
+func (w *world) search(q Query, cfg SeekerConfig) Answer {
 	w.t.Helper()
 	s, err := NewSeeker(w.schema, q, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	begin := w.now
 	var answer *Answer
-	var took time.Duration
 	var step func(in SeekerInput)
 	step = func(in SeekerInput) {
 		for _, e := range s.Step(w.now, in) {
@@ -251,7 +248,7 @@ func (w *world) search(q Query, cfg SeekerConfig) (Answer, time.Duration) {
 				w.after(max(0, e.At.Sub(w.now)), func() { step(SeekerTick{}) })
 			case Finish:
 				a := e.Answer
-				answer, took = &a, w.now.Sub(begin)
+				answer = &a
 			}
 		}
 	}
@@ -262,7 +259,7 @@ func (w *world) search(q Query, cfg SeekerConfig) (Answer, time.Duration) {
 		}
 		w.run(100 * time.Millisecond)
 	}
-	return *answer, took
+	return *answer
 }
 
 // current returns the ad that a server's publisher has now.

@@ -19,7 +19,7 @@ const benchHosts = 20
 // advertised returns a cluster in which 500 synthetic servers are advertised.
 func advertised(b *testing.B, rng *rand.Rand) (*cluster, []*search.Signed) {
 	b.Helper()
-	c := start(b, benchHosts, time.Minute, nil, kadtest.WithLoopback())
+	c := start(b, benchHosts, nil, kadtest.WithLoopback())
 	var ads []*search.Signed
 	for i := range 500 {
 		ad := sign(b, c.schema, rng, i, 1)
@@ -69,7 +69,7 @@ func BenchmarkSearch(b *testing.B) {
 	b.Run("verified", func(b *testing.B) {
 		rng := rand.New(rand.NewPCG(1, 1))
 		ads := make([]*search.Signed, benchHosts)
-		c := start(b, benchHosts, time.Minute, func(i int, cfg *index.Config) {
+		c := start(b, benchHosts, func(i int, cfg *index.Config) {
 			now := time.Now()
 			var err error
 			ads[i], err = cfg.Schema.Sign(&search.Ad{

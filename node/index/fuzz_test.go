@@ -27,6 +27,7 @@ func (nowhere) RTT(dht.PeerID) (time.Duration, bool) { return 0, false }
 func (nowhere) Closest(context.Context, dht.Key, int) ([]dht.Contact, error) {
 	return nil, errNowhere
 }
+
 func (nowhere) Request(context.Context, dht.Contact, string, []byte, int) ([]byte, error) {
 	return nil, errNowhere
 }

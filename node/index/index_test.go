@@ -29,13 +29,13 @@ type cluster struct {
 	schema   *search.Schema
 }
 
-// start runs n hosts with services that renew so often.
-func start(t testing.TB, n int, renew time.Duration, change func(i int, cfg *index.Config), opts ...kadtest.Option) *cluster {
+// start runs n hosts with services that renew every minute.
+func start(t testing.TB, n int, change func(i int, cfg *index.Config), opts ...kadtest.Option) *cluster {
 	t.Helper()
 	c := &cluster{schema: search.DefaultSchema()}
 	var mu sync.Mutex
 	opts = append(opts, kadtest.WithSetup(func(i int, o *kad.Overlay) {
-		cfg := index.Config{Overlay: o, Schema: c.schema, Network: kadtest.Network, Vouch: owner, Renew: renew, MaxPerPublisher: 1 << 20}
+		cfg := index.Config{Overlay: o, Schema: c.schema, Network: kadtest.Network, Vouch: owner, Renew: time.Minute, MaxPerPublisher: 1 << 20}
 		if change != nil {
 			change(i, &cfg)
 		}
@@ -198,8 +198,7 @@ func TestOracle(t *testing.T) {
 
 func testOracle(t *testing.T) {
 	const hosts, servers, queries = 20, 500, 200
-	const renew = time.Minute
-	c := start(t, hosts, renew, nil)
+	c := start(t, hosts, nil)
 	rng := rand.New(rand.NewPCG(1, 1))
 	var ads []*search.Signed
 	for i := range servers {
@@ -243,6 +242,6 @@ func testOracle(t *testing.T) {
 	}
 	settle(t, c.services[:hosts-hosts/3])
 	t.Logf("settled %s after the deaths", time.Since(deaths))
-	time.Sleep(4 * renew)
+	time.Sleep(4 * time.Minute)
 	check()
 }

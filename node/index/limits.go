@@ -8,8 +8,6 @@ const (
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
 	// and 16 children of 40 dimensions and 4 holders with their addresses.
 	maxReply = 1 << 20
-	// maxCurrent bounds the answer to a request for a current ad.
-	maxCurrent = 16 << 10
 	// maxListed bounds how many cells, contacts or children a message may
 	// list before it is taken for hostile.
 	maxListed = 256

@@ -162,14 +162,12 @@ func (s *Service) Start() {
 }
 
 // spawn runs f until Close, unless that was called already.
-func (s *Service) spawn(f func()) bool {
+func (s *Service) spawn(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return false
+	if !s.closed {
+		s.wg.Go(f)
 	}
-	s.wg.Go(f)
-	return true
 }
 
 // Close withdraws the ads published from here, stops everything and waits. It

@@ -19,7 +19,7 @@ import (
 func servers(t *testing.T, n int) (c *cluster, cpus []atomic.Int64) {
 	cpus = make([]atomic.Int64, n)
 	seqs := make([]atomic.Uint64, n)
-	c = start(t, n, time.Minute, func(i int, cfg *index.Config) {
+	c = start(t, n, func(i int, cfg *index.Config) {
 		cpus[i].Store(int64(i + 1))
 		cfg.Ad = func() (*search.Signed, error) {
 			now := time.Now()
