@@ -135,10 +135,10 @@ func (s *Store) listPins(want func(*pin) bool) []Pin {
 // releases the keys when it does not keep them, even on an error.
 func (s *Store) reference(ctx context.Context, root cid.Cid) (keys []string, missing int, err error) {
 	seen := make(map[string]bool)
-	todo := []cid.Cid{root}
-	for len(todo) > 0 {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	queue := []cid.Cid{root}
+	for len(queue) > 0 {
+		c := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
 		key := keyOf(c)
 		if seen[key] {
 			continue
@@ -158,7 +158,7 @@ func (s *Store) reference(ctx context.Context, root cid.Cid) (keys []string, mis
 		case err != nil:
 			return keys, missing, err
 		}
-		todo = append(todo, links...)
+		queue = append(queue, links...)
 	}
 	return keys, missing, nil
 }
@@ -310,10 +310,10 @@ func (s *Store) Complete(ctx context.Context, src Source, p Pin) error {
 	defer h.release()
 	view := holdView{s, h}
 	seen := make(map[string]bool)
-	todo := []cid.Cid{p.Ref.CID()}
-	for len(todo) > 0 {
-		c := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	queue := []cid.Cid{p.Ref.CID()}
+	for len(queue) > 0 {
+		c := queue[len(queue)-1]
+		queue = queue[:len(queue)-1]
 		if seen[keyOf(c)] {
 			continue
 		}
@@ -330,7 +330,7 @@ func (s *Store) Complete(ctx context.Context, src Source, p Pin) error {
 		if err != nil {
 			return fmt.Errorf("blocks: complete %s: %w", p.Ref, err)
 		}
-		todo = append(todo, links...)
+		queue = append(queue, links...)
 	}
 	return s.Pin(ctx, p)
 }
