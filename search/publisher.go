@@ -17,6 +17,11 @@ type PublisherConfig struct {
 	// they all answer; 0 means 5 min. A participant that joined closer to a
 	// cell is used from then on; one that died is replaced at once.
 	Relocate time.Duration
+	// Settle is after how long that happens for the first time; every later
+	// pause is as long as all before together, twice, up to Relocate. Whoever
+	// has just joined knows few others, and takes the wrong ones for the
+	// closest. 0 means 3 s.
+	Settle time.Duration
 	// Gather is how long a publish may wait for others to the same holder
 	// while lookups are under way; 0 means 300 ms. Longer saves messages, and
 	// makes a new ad searchable that much later where peers are dead.
@@ -29,6 +34,7 @@ type PublisherConfig struct {
 func (c PublisherConfig) withDefaults() PublisherConfig {
 	c.Renew = cmp.Or(c.Renew, 60*time.Second)
 	c.Relocate = cmp.Or(c.Relocate, 5*time.Minute)
+	c.Settle = cmp.Or(c.Settle, 3*time.Second)
 	c.Gather = cmp.Or(c.Gather, 300*time.Millisecond)
 	c.Retry = cmp.Or(c.Retry, 2*time.Second)
 	return c
@@ -131,6 +137,7 @@ type Publisher struct {
 	cfg     PublisherConfig
 	ad      *Signed
 	ways    []*way
+	begun   time.Time           // when the first ad was offered
 	round   time.Time           // when the next renewals are due
 	wake    time.Time           // nothing is due before
 	gather  time.Time           // what is due waits for more until then; zero: nothing does
@@ -216,6 +223,7 @@ func (p *Publisher) offer(now time.Time, ad *Signed) {
 	before := p.ad
 	p.ad, p.round = ad, now.Add(p.cfg.Renew) // every lease is renewed by this
 	if before == nil {
+		p.begun = now
 		p.ways = append(p.ways, &way{levels: []*level{{cell: RecordOf(ad.Ad.Server)}}})
 		for _, t := range p.schema.trees {
 			p.ways = append(p.ways, &way{tree: t, key: p.schema.KeyOf(t, ad), levels: []*level{{cell: Root(t.Name)}}})
@@ -396,7 +404,7 @@ func (p *Publisher) send(now time.Time) {
 func (p *Publisher) locate(now time.Time, l *level) {
 	at := l.again
 	if !l.located.IsZero() {
-		at = later(at, l.located.Add(p.cfg.Relocate))
+		at = later(at, l.located.Add(p.trust(l.located)))
 	}
 	switch {
 	case l.locating:
@@ -406,6 +414,11 @@ func (p *Publisher) locate(now time.Time, l *level) {
 		l.locating = true
 		p.effects = append(p.effects, Locate{l.cell})
 	}
+}
+
+// trust returns for how long the outcome of a lookup at that time holds.
+func (p *Publisher) trust(at time.Time) time.Duration {
+	return min(p.cfg.Relocate, max(p.cfg.Settle, 2*at.Sub(p.begun)))
 }
 
 // due tells whether a level has something to send.

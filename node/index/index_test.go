@@ -187,6 +187,45 @@ func settle(t testing.TB, services []*index.Service) {
 	}
 }
 
+// TestEarlyPublisher publishes an ad while the network has two hosts, of whom
+// few remain the closest to anything when twelve have joined.
+func TestEarlyPublisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ad *search.Signed
+		rng := rand.New(rand.NewPCG(3, 3))
+		c := &cluster{schema: search.DefaultSchema()}
+		c.hosts = kadtest.Cluster(t, 14, kadtest.WithSetup(func(i int, o *kad.Overlay) {
+			s, err := index.New(index.Config{Overlay: o, Schema: c.schema, Network: kadtest.Network, Vouch: owner})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = s.Close() })
+			c.services = append(c.services, s)
+			s.Start()
+			if i != 1 {
+				return
+			}
+			if err := o.Bootstrap(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ad = sign(t, c.schema, rng, 1, 1)
+			if err := s.Advertise(ad); err != nil {
+				t.Fatal(err)
+			}
+			settle(t, c.services[1:])
+		}))
+		time.Sleep(10 * time.Second)
+		for i, s := range c.services {
+			for _, q := range []search.Query{{}, {Where: search.Has{Dim: "free_cpu"}, OrderBy: "free_cpu", Limit: 10}} {
+				a, err := s.Search(t.Context(), q, index.Options{Unverified: true})
+				if err != nil || len(a.Results) != 1 {
+					t.Errorf("host %d finds %d ads, want 1; %v", i, len(a.Results), err)
+				}
+			}
+		}
+	})
+}
+
 // TestOracle compares 200 random queries over 500 random ads on 20 real hosts
 // with brute force: at rest, and after a third of the hosts was killed and
 // leases were renewed.

@@ -32,6 +32,9 @@ const (
 	// locateTTL is how long the holders of a cell are remembered while they
 	// answer. A participant that joined closer to a cell is found after that.
 	locateTTL = time.Minute
+	// locateTTLLeast is the same right after the start, when it is half of the
+	// time since then.
+	locateTTLLeast = time.Second
 	// maxLocated bounds the cells whose holders are remembered.
 	maxLocated = 4096
 	// maxVerifiedAds bounds the ads whose signatures need no second look.

@@ -14,6 +14,7 @@ import (
 // Lookups of one cell that come together are one.
 type locator struct {
 	overlay Overlay
+	begun   time.Time
 
 	mu    sync.Mutex // guards the following
 	cells map[search.CellID]*location
@@ -28,7 +29,7 @@ type location struct {
 }
 
 func newLocator(overlay Overlay) *locator {
-	return &locator{overlay: overlay, cells: make(map[search.CellID]*location)}
+	return &locator{overlay: overlay, begun: time.Now(), cells: make(map[search.CellID]*location)}
 }
 
 // locate returns the live participants closest to the cell's key.
@@ -61,17 +62,23 @@ func (l *locator) lookup(ctx context.Context, cell search.CellID) ([]dht.Contact
 	return l.overlay.Closest(ctx, cell.Key(), search.Replicas)
 }
 
+// trust returns for how long the outcome of a lookup at that time holds: a
+// node that has just joined knows few others.
+func (l *locator) trust(at time.Time) time.Duration {
+	return min(locateTTL, max(locateTTLLeast, at.Sub(l.begun)/2))
+}
+
 // claim returns the location of a cell, and whether it is the caller's to find.
 func (l *locator) claim(cell search.CellID) (loc *location, mine bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if loc = l.cells[cell]; loc != nil && now.Sub(loc.at) < locateTTL {
+	if loc = l.cells[cell]; loc != nil && now.Sub(loc.at) < l.trust(loc.at) {
 		return loc, false
 	}
 	if len(l.cells) >= maxLocated {
 		for id, old := range l.cells {
-			if now.Sub(old.at) >= locateTTL || len(l.cells) >= maxLocated {
+			if now.Sub(old.at) >= l.trust(old.at) || len(l.cells) >= maxLocated {
 				delete(l.cells, id)
 			}
 		}
