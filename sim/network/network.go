@@ -1,0 +1,265 @@
+// Package network is an overlay of participants in memory under virtual time:
+// their positions in Kademlia's metric, their routing tables, the latency
+// between them, losses and deaths. It is deterministic: the same Config gives
+// the same events, byte by byte, on every machine.
+package network
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A NodeID numbers a participant, from 0.
+type NodeID uint32
+
+// Latency says how far sites are from each other.
+type Latency interface {
+	// Sites is how many there are.
+	Sites() int
+	// RTT is the round trip time between two sites, access links not
+	// included. It need not be symmetric.
+	RTT(a, b int) time.Duration
+}
+
+// Config describes a network. Nodes and Latency must be given.
+type Config struct {
+	Nodes   int
+	Seed    uint64
+	Latency Latency
+	// Site places a node; nil spreads them evenly over the sites.
+	Site func(rng *rand.Rand) int
+	// Access is the round trip time that a node's own link adds; nil: none.
+	Access func(rng *rand.Rand) time.Duration
+	// Jitter is the standard deviation of the logarithm of each message's
+	// delay; 0.1 makes every sixth one a tenth slower or more.
+	Jitter float64
+	// Loss is the part of messages that are lost, each way.
+	Loss float64
+	// Unreachable is the part of nodes that stand in routing tables and never
+	// answer, as behind a NAT.
+	Unreachable float64
+	// Timeout is when a request without an answer has failed; 0 means 2 s.
+	Timeout time.Duration
+	// Maintained keeps every routing table in memory and under churn as
+	// Kademlia does; otherwise tables are derived from the seed when asked
+	// for, which costs no memory.
+	Maintained bool
+}
+
+// A Network is the participants and what is on its way between them.
+type Network struct {
+	Engine
+	cfg    Config
+	rng    *rand.Rand // of what happens while it runs
+	pos    []uint64
+	sorted []slot   // by position
+	index  []uint32 // first slot of every prefix of indexBits, and the end
+	site   []uint16
+	access []uint16 // units of accessUnit
+	state  []uint8
+	load   []uint32 // messages received
+	tables *tables  // nil: derived
+	sent   uint64
+	lost   uint64
+}
+
+// A slot is a node at its position.
+type slot struct {
+	pos  uint64
+	node NodeID
+}
+
+const (
+	// accessUnit is the resolution of access links: 16 bits reach 655 ms.
+	accessUnit = 10 * time.Microsecond
+	// MaxNodes bounds a network: a node takes about 40 bytes here, 1.4 KB with
+	// maintained tables.
+	MaxNodes = 1 << 24
+	// indexBits is how many leading bits of a position an index resolves, so
+	// that a search among a million slots looks at four.
+	indexBits = 16
+)
+
+// States of a node, as bits.
+const (
+	stateDead uint8 = 1 << iota
+	stateUnreachable
+)
+
+// ErrBadConfig reports a configuration that contradicts itself.
+var ErrBadConfig = errors.New("network: bad configuration")
+
+func (c *Config) validate() error {
+	switch {
+	case c.Nodes < 1 || c.Nodes > MaxNodes:
+		return fmt.Errorf("%w: %d nodes, expected 1 to %d", ErrBadConfig, c.Nodes, MaxNodes)
+	case c.Latency == nil || c.Latency.Sites() < 1 || c.Latency.Sites() > math.MaxUint16:
+		return fmt.Errorf("%w: a latency model of 1 to %d sites is needed", ErrBadConfig, math.MaxUint16)
+	case !(c.Jitter >= 0 && c.Jitter <= 2):
+		return fmt.Errorf("%w: jitter %g, expected 0 to 2", ErrBadConfig, c.Jitter)
+	case !(c.Loss >= 0 && c.Loss < 1):
+		return fmt.Errorf("%w: loss %g, expected 0 to below 1", ErrBadConfig, c.Loss)
+	case !(c.Unreachable >= 0 && c.Unreachable < 1):
+		return fmt.Errorf("%w: unreachable %g, expected 0 to below 1", ErrBadConfig, c.Unreachable)
+	}
+	c.Timeout = cmp.Or(c.Timeout, 2*time.Second)
+	return nil
+}
+
+// New returns a network at rest. The error wraps ErrBadConfig.
+func New(cfg Config) (*Network, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	n := &Network{
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 0x6e6574)),
+		pos: make([]uint64, cfg.Nodes), sorted: make([]slot, cfg.Nodes), site: make([]uint16, cfg.Nodes),
+		access: make([]uint16, cfg.Nodes), state: make([]uint8, cfg.Nodes), load: make([]uint32, cfg.Nodes),
+	}
+	made := rand.New(rand.NewPCG(cfg.Seed, 0x6e6f6465))
+	for i := range cfg.Nodes {
+		p := n.PeerID(NodeID(i)).Position()
+		n.pos[i] = binary.BigEndian.Uint64(p[:8])
+		n.sorted[i] = slot{n.pos[i], NodeID(i)}
+		if cfg.Site != nil {
+			n.site[i] = uint16(cfg.Site(made))
+		} else {
+			n.site[i] = uint16(made.IntN(cfg.Latency.Sites()))
+		}
+		if cfg.Access != nil {
+			n.access[i] = uint16(min(cfg.Access(made)/accessUnit, math.MaxUint16))
+		}
+		if cfg.Unreachable > 0 && made.Float64() < cfg.Unreachable {
+			n.state[i] = stateUnreachable
+		}
+	}
+	slices.SortFunc(n.sorted, func(a, b slot) int { return cmp.Compare(a.pos, b.pos) })
+	n.index = make([]uint32, 1<<indexBits+1)
+	for i, at := 0, 0; i < len(n.index); i++ {
+		for at < len(n.sorted) && n.sorted[at].pos>>(64-indexBits) < uint64(i) {
+			at++
+		}
+		n.index[i] = uint32(at)
+	}
+	if cfg.Maintained {
+		n.tables = n.newTables()
+	}
+	return n, nil
+}
+
+// Len returns how many nodes there are.
+func (n *Network) Len() int { return len(n.pos) }
+
+// PeerID returns a node's identity: its number and the seed.
+func (n *Network) PeerID(id NodeID) (p dht.PeerID) {
+	binary.BigEndian.PutUint32(p[:4], uint32(id)+1)
+	binary.BigEndian.PutUint64(p[4:12], n.cfg.Seed)
+	return p
+}
+
+// NodeOf returns the node of an identity.
+func (n *Network) NodeOf(p dht.PeerID) (NodeID, bool) {
+	id := binary.BigEndian.Uint32(p[:4]) - 1
+	return NodeID(id), int64(id) < int64(len(n.pos))
+}
+
+// Position returns the leading 64 bits of where a node stands.
+func (n *Network) Position(id NodeID) uint64 { return n.pos[id] }
+
+// Site returns where a node is.
+func (n *Network) Site(id NodeID) int { return int(n.site[id]) }
+
+// Access returns the round trip time of a node's own link.
+func (n *Network) Access(id NodeID) time.Duration { return time.Duration(n.access[id]) * accessUnit }
+
+// Alive tells whether a node is up.
+func (n *Network) Alive(id NodeID) bool { return n.state[id]&stateDead == 0 }
+
+// Answers tells whether a node is up and can be reached.
+func (n *Network) Answers(id NodeID) bool { return n.state[id] == 0 }
+
+// Kill lets a node die at once.
+func (n *Network) Kill(id NodeID) { n.state[id] |= stateDead }
+
+// Revive brings a node back.
+func (n *Network) Revive(id NodeID) { n.state[id] &^= stateDead }
+
+// Loads returns how many messages each node received. The caller must not
+// change it.
+func (n *Network) Loads() []uint32 { return n.load }
+
+// ResetLoads begins to count anew.
+func (n *Network) ResetLoads() { clear(n.load) }
+
+// Sent returns how many requests were sent in all, and how many were lost.
+func (n *Network) Sent() (sent, lost uint64) { return n.sent, n.lost }
+
+// Bytes returns how much memory the nodes and their tables take.
+func (n *Network) Bytes() int {
+	const each = 8 + 16 + 2 + 2 + 1 + 4
+	size := each*len(n.pos) + 4*len(n.index)
+	if n.tables != nil {
+		size += n.tables.bytes()
+	}
+	return size
+}
+
+// RTT returns the round trip time between two nodes without jitter.
+func (n *Network) RTT(a, b NodeID) time.Duration {
+	if a == b {
+		return 0
+	}
+	return n.cfg.Latency.RTT(int(n.site[a]), int(n.site[b])) + n.Access(a) + n.Access(b)
+}
+
+// delay returns how long one message takes.
+func (n *Network) delay(a, b NodeID) time.Duration {
+	d := n.RTT(a, b) / 2
+	if n.cfg.Jitter == 0 {
+		return d
+	}
+	return time.Duration(float64(d) * math.Exp(n.rng.NormFloat64()*n.cfg.Jitter))
+}
+
+// Request carries a message from one node to another and back: deliver runs
+// at the receiver when it arrives, done at the sender: with false after the
+// time-out, where the receiver does not answer or a message was lost. What a
+// node asks itself takes no time and no message.
+func (n *Network) Request(from, to NodeID, deliver func(), done func(ok bool)) {
+	if from == to {
+		n.After(0, func() { deliver(); done(true) })
+		return
+	}
+	n.sent++
+	fail := func() { done(false) }
+	if n.drops() || !n.Answers(to) {
+		n.After(n.cfg.Timeout, fail)
+		return
+	}
+	begin := n.Now()
+	n.After(n.delay(from, to), func() {
+		if !n.Answers(to) || n.drops() {
+			n.After(max(0, n.cfg.Timeout-(n.Now()-begin)), fail)
+			return
+		}
+		n.load[to]++
+		deliver()
+		n.After(n.delay(to, from), func() { done(true) })
+	})
+}
+
+func (n *Network) drops() bool {
+	if n.cfg.Loss > 0 && n.rng.Float64() < n.cfg.Loss {
+		n.lost++
+		return true
+	}
+	return false
+}

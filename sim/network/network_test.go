@@ -1,0 +1,212 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// ring is a latency model: sites on a circle, 1 ms to the next one.
+type ring int
+
+func (r ring) Sites() int { return int(r) }
+func (r ring) RTT(a, b int) time.Duration {
+	d := (a - b + int(r)) % int(r)
+	return time.Duration(1+min(d, int(r)-d)) * time.Millisecond
+}
+
+func make1(t testing.TB, cfg Config) *Network {
+	t.Helper()
+	cfg.Latency = ring(200)
+	n, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestClosest(t *testing.T) {
+	n := make1(t, Config{Nodes: 3000, Seed: 1, Unreachable: 0.2})
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		key := rng.Uint64()
+		var all []NodeID
+		for i := range n.Len() {
+			if n.Answers(NodeID(i)) {
+				all = append(all, NodeID(i))
+			}
+		}
+		slices.SortFunc(all, func(a, b NodeID) int {
+			if n.pos[a]^key < n.pos[b]^key {
+				return -1
+			}
+			return 1
+		})
+		if got := n.Closest(nil, key, 7); !slices.Equal(got, all[:7]) {
+			t.Fatalf("closest to %x: %v, want %v", key, got, all[:7])
+		}
+	}
+}
+
+// TestTables compares derived tables with Kademlia's rule, and maintained
+// ones with derived ones.
+func TestTables(t *testing.T) {
+	n := make1(t, Config{Nodes: 2000, Seed: 2})
+	m := make1(t, Config{Nodes: 2000, Seed: 2, Maintained: true})
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 300 {
+		of, key := NodeID(rng.IntN(2000)), rng.Uint64()
+		var table []NodeID
+		for cpl := range 64 {
+			belong := 0
+			for i, p := range n.pos {
+				if NodeID(i) != of && shares(p, n.pos[of]) == cpl {
+					belong++
+				}
+			}
+			var bucket []NodeID
+			n.derive(of, cpl, func(_ uint64, id NodeID) { bucket = append(bucket, id) })
+			if len(bucket) != min(belong, dht.K) {
+				t.Fatalf("bucket %d of %d has %d entries of %d", cpl, of, len(bucket), belong)
+			}
+			table = append(table, bucket...)
+		}
+		slices.SortFunc(table, func(a, b NodeID) int {
+			if n.pos[a]^key < n.pos[b]^key {
+				return -1
+			}
+			return 1
+		})
+		want := table[:min(len(table), dht.K)]
+		if got := n.Nearest(nil, of, key, dht.K); !slices.Equal(got, want) {
+			t.Fatalf("nearest: %v, want %v", got, want)
+		}
+		if got := m.Nearest(nil, of, key, dht.K); !slices.Equal(got, want) {
+			t.Fatalf("maintained: %v, want %v", got, want)
+		}
+	}
+}
+
+func shares(a, b uint64) (n int) {
+	for bit := 63; bit >= 0 && a>>bit&1 == b>>bit&1; bit-- {
+		n++
+	}
+	return n
+}
+
+// TestLookup finds the true closest nodes, with dead ones about and losses.
+func TestLookup(t *testing.T) {
+	n := make1(t, Config{Nodes: 5000, Seed: 3, Unreachable: 0.1, Loss: 0.01, Jitter: 0.1})
+	rng := rand.New(rand.NewPCG(3, 3))
+	exact, total, requests := 0, 0, 0
+	for range 100 {
+		var key dht.Key
+		for i := range key {
+			key[i] = byte(rng.Uint32())
+		}
+		from := n.Closest(nil, rng.Uint64(), 1)[0]
+		finished := false
+		n.Lookup(from, key.Position(), 4, func(nearest []NodeID, sent int) {
+			finished = true
+			requests += sent
+			total += 4
+			want := n.Closest(nil, Short(key.Position()), 4)
+			for _, id := range nearest {
+				if slices.Contains(want, id) {
+					exact++
+				}
+			}
+		})
+		if err := n.RunWhile(context.Background(), func() bool { return !finished }); err != nil || !finished {
+			t.Fatal("the lookup does not end", err)
+		}
+	}
+	t.Logf("%.3f of the closest found, %.1f requests", float64(exact)/float64(total), float64(requests)/100)
+	if exact < total*97/100 {
+		t.Errorf("found %d of %d", exact, total)
+	}
+}
+
+func TestFind(t *testing.T) {
+	n := make1(t, Config{Nodes: 5000, Seed: 4})
+	rng := rand.New(rand.NewPCG(4, 4))
+	for range 100 {
+		key := rng.Uint64()
+		holders := n.Closest(nil, key, dht.K)
+		finished := false
+		n.Find(NodeID(rng.IntN(5000)), key, func(id NodeID) bool { return slices.Contains(holders, id) }, func(at NodeID, ok bool, requests int) {
+			finished = true
+			if !ok || !slices.Contains(holders, at) {
+				t.Errorf("found %d %v after %d requests", at, ok, requests)
+			}
+		})
+		_ = n.RunWhile(context.Background(), func() bool { return !finished })
+		if !finished {
+			t.Fatal("the lookup does not end")
+		}
+	}
+}
+
+// TestSame runs the same network twice.
+func TestSame(t *testing.T) {
+	run := func() string {
+		n := make1(t, Config{Nodes: 500, Seed: 5, Loss: 0.05, Jitter: 0.2, Unreachable: 0.1})
+		rng := rand.New(rand.NewPCG(5, 5))
+		out := ""
+		for range 50 {
+			n.Find(NodeID(rng.IntN(500)), rng.Uint64(), func(id NodeID) bool { return id%17 == 0 }, func(at NodeID, ok bool, requests int) {
+				out += fmt.Sprintln(n.Now(), at, ok, requests)
+			})
+		}
+		_ = n.Run(context.Background(), time.Hour)
+		return out
+	}
+	if a, b := run(), run(); a != b || a == "" {
+		t.Errorf("two runs differ:\n%s\n%s", a, b)
+	}
+}
+
+func TestOrder(t *testing.T) {
+	var e Engine
+	rng := rand.New(rand.NewPCG(6, 6))
+	var got []int
+	want := make([]time.Duration, 1000)
+	for i := range want {
+		want[i] = time.Duration(rng.IntN(100))
+		e.After(want[i], func() { got = append(got, i) })
+	}
+	_ = e.Run(context.Background(), time.Second)
+	for i := 1; i < len(got); i++ {
+		a, b := got[i-1], got[i]
+		if want[a] > want[b] || want[a] == want[b] && a > b {
+			t.Fatalf("%d at %d before %d at %d", a, want[a], b, want[b])
+		}
+	}
+	if len(got) != 1000 || e.Now() != time.Second || e.Events() != 1000 {
+		t.Errorf("%d events, now %s", len(got), e.Now())
+	}
+}
+
+// BenchmarkEvents measures lookups in a million nodes, in events a second.
+func BenchmarkEvents(b *testing.B) {
+	n := make1(b, Config{Nodes: 1_000_000, Seed: 7, Jitter: 0.1})
+	rng := rand.New(rand.NewPCG(7, 7))
+	b.ResetTimer()
+	before := n.Events()
+	for range b.N {
+		key := rng.Uint64()
+		holders := n.Closest(nil, key, dht.K)
+		n.Find(NodeID(rng.IntN(n.Len())), key, func(id NodeID) bool { return slices.Contains(holders, id) }, func(NodeID, bool, int) {})
+		if n.Pending() > 20_000 {
+			_ = n.Run(b.Context(), n.Now()+200*time.Millisecond)
+		}
+	}
+	_ = n.Run(b.Context(), n.Now()+time.Hour)
+	b.ReportMetric(float64(n.Events()-before)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64(n.Bytes())/float64(n.Len()), "B/node")
+}
