@@ -46,7 +46,7 @@ func (s *Seeker) plan(now time.Time) {
 			slow = true
 		}
 	}
-	s.choose(func(tree string) ([]Child, bool) { return s.roots[tree], s.visits[Root(tree)].answers > 0 })
+	s.choose(s.root)
 	if s.tree == "" && !slow {
 		s.tree = s.trees[0]
 		s.fallBack()
@@ -106,21 +106,26 @@ func (s *Seeker) read(now time.Time) {
 		}
 		return cmp.Compare(b.expect, a.expect)
 	})
-	busy, hoped := 0, float64(len(s.active))
+	busy := 0
 	for _, v := range open {
 		if v.started && (v.pending() > 0 || v.locate == locateAsked) {
 			busy++
-			hoped += v.expect
 		}
 	}
 	var wake time.Time
+	hoped := 0.0 // matches from cells that are asked already and come first
 	for _, v := range open {
+		if v.glimpsed && s.lazy() && !s.again {
+			continue
+		}
 		if !v.started {
-			if busy >= s.cfg.InFlight || s.lazy() && busy > 0 && hoped >= speculation*float64(s.query.Limit) {
+			if busy >= s.cfg.InFlight || busy > 0 && s.query.Limit > 0 && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
 				continue
 			}
 			v.started = true
 			busy++
+		}
+		if !v.glimpsed && v.answers == 0 {
 			hoped += v.expect
 		}
 		if at := s.ask(now, v); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
@@ -132,13 +137,27 @@ func (s *Seeker) read(now time.Time) {
 	}
 }
 
+// settled returns how many results no cell with that bound can displace.
+func (s *Seeker) settled(bound float64) float64 {
+	if s.order.none() {
+		return float64(len(s.active))
+	}
+	at, _ := slices.BinarySearchFunc(s.sorted(), bound, func(c *candidate, bound float64) int {
+		return cmp.Compare(c.standing.rank, bound)
+	})
+	return float64(at)
+}
+
 // ask asks as many holders of a cell as it takes. It returns when to look
 // again, if an answer is awaited.
 func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	s.turnPages(now, v)
 	replicas := s.cfg.Replicas
-	if s.lazy() && !s.again {
+	if s.tree == "" || v.glimpsed || s.lazy() && !s.again {
 		replicas = 1
+	}
+	if len(v.contacts) == 0 && len(s.guides) > 0 && now.Before(s.guided) {
+		return s.guided
 	}
 	missing := v.wanted(replicas) - v.answers - v.pending()
 	if p := v.pending(); p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= s.cfg.Hedge {
@@ -193,9 +212,13 @@ func (s *Seeker) send(a Ask) {
 func (s *Seeker) cellQuery(cell CellID, after *Cursor) CellQuery {
 	return CellQuery{
 		Cell: cell, Query: s.query, After: after, Explain: s.cfg.Explain,
-		Whole: cell.Prefix.Level == 0,
+		Whole: whole(cell),
 	}
 }
+
+// whole tells whether a cell is asked for all of its children, for later
+// queries: the upper two levels of a tree are few, and everybody needs them.
+func whole(cell CellID) bool { return cell.Tree != "" && cell.Prefix.Level <= 1 }
 
 // verify asks servers for their current ads: at once where any will do, and
 // of the best where nothing better can come.
@@ -236,7 +259,7 @@ func (s *Seeker) finish() {
 			a.Incomplete = cmp.Or(a.Incomplete, "some servers were not asked for confirmation in time")
 		}
 	}
-	s.effects = append(s.effects, Finish{Answer: a, Roots: s.roots})
+	s.effects = append(s.effects, Finish{Answer: a, Seen: s.seen})
 }
 
 // account fills in how complete the answer is, how many match, and what was

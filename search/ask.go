@@ -16,6 +16,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 	reply.Known, reply.Inner, reply.Age = true, c.inner, now.Sub(c.born)
 	ord := h.schema.order(&q.Query)
 	var matches []*Signed
+	var sample census
 	for _, l := range c.leases {
 		if !now.Before(l.until) {
 			continue
@@ -23,7 +24,11 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Total++
 		reply.Digest ^= l.digest()
 		ad := h.newest(l.ad)
-		if h.schema.tally(conjuncts, ad.Ad, reply.Excluded) {
+		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
+		if c.inner {
+			sample.count(h.schema, c.id, ad, match)
+		}
+		if match {
 			matches = append(matches, ad)
 		} else if q.Explain && len(reply.ExcludedAds) < maxExcluded {
 			reply.ExcludedAds = append(reply.ExcludedAds, ad)
@@ -33,10 +38,27 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 	reply.Ads, reply.More = ord.page(matches, q)
 	for i := range c.children {
 		if len(c.children[i]) > 0 {
-			h.offer(&reply, c.child(h.schema, i), conjuncts, q.Whole)
+			child := c.child(h.schema, i)
+			child.Sampled, child.Matched = sample.sampled[i], sample.matched[i]
+			h.offer(&reply, child, conjuncts, q.Whole)
 		}
 	}
 	return reply
+}
+
+// A census counts the sample of an inner cell by child.
+type census struct{ sampled, matched [fanOut]uint32 }
+
+func (n *census) count(s *Schema, id CellID, ad *Signed, match bool) {
+	t, ok := s.Tree(id.Tree)
+	if !ok || id.Prefix.Level >= maxLevel {
+		return
+	}
+	i := s.KeyOf(t, ad).nibble(int(id.Prefix.Level))
+	n.sampled[i]++
+	if match {
+		n.matched[i]++
+	}
 }
 
 // offer adds a child to the reply if it can hold matches, or counts why not.

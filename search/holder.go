@@ -43,7 +43,7 @@ func (c HolderConfig) withDefaults() HolderConfig {
 }
 
 // A HolderInput is something that happens to a Holder: Publish, Withdraw,
-// Push, Pushed, AskCell or HolderTick.
+// Push, Pushed, AskCell, Restore or HolderTick.
 //
 //sumtype:decl
 type HolderInput interface{ holderInput() }
@@ -178,6 +178,8 @@ func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
 	case AskCell:
 		h.stats.Asked++
 		h.effects = append(h.effects, h.ask(now, in.Query))
+	case Restore:
+		h.restore(now, in.Copy)
 	case HolderTick:
 		h.tick(now)
 	}

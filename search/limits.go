@@ -69,6 +69,11 @@ const (
 	// maxEntries bounds the holders that a parent remembers for one child:
 	// twice the replicas, for those that came and went.
 	maxEntries = 2 * Replicas
+	// maxGuides is how many participants nearby are asked for the holders of
+	// roots: two, since one may be slow, or lie.
+	maxGuides = 2
+	// maxGlimpses bounds what one of them may say.
+	maxGlimpses = 16
 	// maxPlaces bounds the placements in one publish message: every tree at
 	// a few levels.
 	maxPlaces = 256

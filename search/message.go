@@ -64,6 +64,17 @@ type Child struct {
 	Index   int // nibble, 0 to 15
 	Summary Summary
 	Holders []dht.Contact
+	// Sampled is how many ads of the cell's sample lie in the child, Matched
+	// how many of them match the query.
+	Sampled, Matched uint32
+}
+
+// A Glimpse is what somebody knows of a cell without holding it: hints, which
+// save messages and never decide what is found.
+type Glimpse struct {
+	Cell     CellID
+	Holders  []dht.Contact
+	Children []Child // of an inner cell, all of them; none: not known
 }
 
 // A CellReply is what one holder says of one cell.

@@ -103,7 +103,7 @@ func (s *Schema) cost(q Query, tree string, children []Child) float64 {
 			continue
 		}
 		reads += math.Ceil(float64(c.Summary.Count) / (leafAds / 2))
-		matches += float64(c.Summary.Count) * s.share(q.Where, c.Summary)
+		matches += s.expect(q.Where, c.Summary, c)
 	}
 	if q.Limit == 0 || q.OrderBy != "" && tree != q.OrderBy {
 		return reads

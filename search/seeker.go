@@ -29,9 +29,13 @@ type SeekerConfig struct {
 	Verify bool
 	// Explain collects the servers that were excluded.
 	Explain bool
-	// Roots are what is known of root cells from earlier queries. They
-	// decide which tree is read, never what is found there. May be nil.
-	Roots map[string][]Child
+	// Known is what earlier queries saw of inner cells. It decides which tree
+	// is read and lets the cells below be asked at once; where the answer
+	// depends on it, the cells themselves are asked all the same. May be nil.
+	Known map[CellID]Glimpse
+	// Guides are participants nearby to ask who holds the roots, before they
+	// are looked up. At most maxGuides are asked. May be nil.
+	Guides []dht.Contact
 	// Near estimates how far a participant is, to ask near holders first.
 	// May be nil.
 	Near func(dht.PeerID) time.Duration
@@ -68,6 +72,12 @@ type Failed struct {
 	From dht.PeerID
 }
 
+// Guided answers a Consult; no glimpses where it failed.
+type Guided struct {
+	From     dht.PeerID
+	Glimpses []Glimpse
+}
+
 // Verified answers a Verify: the server's current ad, nil where it has none or
 // cannot be reached.
 type Verified struct {
@@ -83,17 +93,24 @@ type Expire struct{}
 
 func (Start) seekerInput()      {}
 func (Located) seekerInput()    {}
+func (Guided) seekerInput()     {}
 func (Answered) seekerInput()   {}
 func (Failed) seekerInput()     {}
 func (Verified) seekerInput()   {}
 func (SeekerTick) seekerInput() {}
 func (Expire) seekerInput()     {}
 
-// A SeekerEffect is what a Seeker wants done: Locate, Ask, Verify, Wake or
-// Finish. After Finish it wants nothing more.
+// A SeekerEffect is what a Seeker wants done: Consult, Locate, Ask, Verify,
+// Wake or Finish. After Finish it wants nothing more.
 //
 //sumtype:decl
 type SeekerEffect interface{ seekerEffect() }
+
+// Consult wants a participant asked what it knows of cells.
+type Consult struct {
+	To    dht.Contact
+	Cells []CellID
+}
 
 // Ask wants a cell asked of a holder.
 type Ask struct {
@@ -107,18 +124,19 @@ type Verify struct{ Server dht.Contact }
 // Wake wants a SeekerTick at At.
 type Wake struct{ At time.Time }
 
-// Finish is the answer, and the roots that were seen on the way, for
-// SeekerConfig.Roots of later queries.
+// Finish is the answer, and what was seen of inner cells on the way, for
+// SeekerConfig.Known of later queries.
 type Finish struct {
 	Answer Answer
-	Roots  map[string][]Child
+	Seen   []Glimpse
 }
 
-func (Locate) seekerEffect() {}
-func (Ask) seekerEffect()    {}
-func (Verify) seekerEffect() {}
-func (Wake) seekerEffect()   {}
-func (Finish) seekerEffect() {}
+func (Consult) seekerEffect() {}
+func (Locate) seekerEffect()  {}
+func (Ask) seekerEffect()     {}
+func (Verify) seekerEffect()  {}
+func (Wake) seekerEffect()    {}
+func (Finish) seekerEffect()  {}
 
 // A candidate is a server that matches as far as is known.
 type candidate struct {
@@ -145,7 +163,9 @@ type Seeker struct {
 	misfits map[dht.PeerID]*Signed
 	gone    map[dht.PeerID]*Signed
 	asking  map[dht.PeerID]bool // servers that were asked for their current ad
-	roots   map[string][]Child
+	seen    []Glimpse
+	guides  map[dht.PeerID]bool // those that were asked and have not answered
+	guided  time.Time           // until when they are waited for
 
 	requests, lookups int
 	waiting           int // lookups, asks and verifications under way
@@ -164,7 +184,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		roots: make(map[string][]Child),
+		guides: make(map[dht.PeerID]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -179,9 +199,11 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	}
 	switch in := input.(type) {
 	case Start:
-		s.start()
+		s.start(now)
 	case Located:
 		s.located(in)
+	case Guided:
+		s.listen(in)
 	case Answered:
 		s.answered(in)
 	case Failed:
@@ -198,20 +220,47 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	return s.effects
 }
 
-func (s *Seeker) start() {
+func (s *Seeker) start(now time.Time) {
 	s.trees = s.schema.candidates(s.query)
 	known := 0
 	for _, t := range s.trees {
-		if _, ok := s.cfg.Roots[t]; ok {
+		if _, ok := s.cfg.Known[Root(t)]; ok {
 			known++
 		}
 	}
 	if known == len(s.trees) {
-		s.choose(func(tree string) ([]Child, bool) { c, ok := s.cfg.Roots[tree]; return c, ok })
+		s.choose(func(tree string) ([]Child, bool) { g, ok := s.cfg.Known[Root(tree)]; return g.Children, ok })
 	}
+	var unknown []CellID
 	for _, t := range s.trees {
 		if s.tree == "" || s.tree == t {
-			s.visit(Root(t))
+			if v := s.visit(Root(t)); len(v.contacts) == 0 {
+				unknown = append(unknown, v.cell)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return
+	}
+	for _, to := range s.cfg.Guides[:min(len(s.cfg.Guides), maxGuides)] {
+		s.guides[to.ID] = true
+		s.guided = now.Add(s.cfg.Hedge)
+		s.requests++
+		s.waiting++
+		s.effects = append(s.effects, Consult{To: to, Cells: unknown})
+	}
+}
+
+// listen takes in what a guide knows: who holds the roots.
+func (s *Seeker) listen(in Guided) {
+	if !s.guides[in.From] {
+		return
+	}
+	delete(s.guides, in.From)
+	s.waiting--
+	for _, g := range in.Glimpses[:min(len(in.Glimpses), maxGlimpses)] {
+		if v := s.visits[g.Cell]; v != nil {
+			v.meet(g.Holders, s.cfg.Near)
 		}
 	}
 }
@@ -240,6 +289,11 @@ func (s *Seeker) visit(cell CellID) *visit {
 		}
 		s.visits[cell] = v
 		s.list = append(s.list, v)
+		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
+			v.meet(g.Holders, s.cfg.Near)
+			v.glimpsed = len(g.Children) > 0
+			s.descend(v, g.Children)
+		}
 	}
 	return v
 }
@@ -273,13 +327,31 @@ func (s *Seeker) answered(in Answered) {
 	for _, ad := range r.ExcludedAds {
 		s.misfit(ad)
 	}
-	if v.cell.Prefix.Level == 0 && r.Known {
-		s.rootSeen(v.cell.Tree, r)
+	if whole(v.cell) && r.Known && len(r.Children) > 0 {
+		s.seen = append(s.seen, glimpse(v, r))
 	}
 	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
 		return // such a cell has no children, whatever its holder says
 	}
-	for _, c := range r.Children {
+	if len(r.Children) > len(v.children) {
+		v.children = r.Children
+	}
+	s.descend(v, r.Children)
+}
+
+// glimpse returns what a reply tells for later queries, to which the counts of
+// this one's matches mean nothing.
+func glimpse(v *visit, r *CellReply) Glimpse {
+	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Children: slices.Clone(r.Children)}
+	for i := range g.Children {
+		g.Children[i].Sampled, g.Children[i].Matched = 0, 0
+	}
+	return g
+}
+
+// descend takes in what is said of the children of a cell.
+func (s *Seeker) descend(v *visit, children []Child) {
+	for _, c := range children {
 		if i := s.schema.pruner(s.conjuncts, c.Summary); i >= 0 {
 			v.prune(i, c, len(s.conjuncts))
 			continue
@@ -288,16 +360,15 @@ func (s *Seeker) answered(in Answered) {
 		child.summary.unite(c.Summary)
 		child.summary.Count = max(child.summary.Count, c.Summary.Count)
 		child.bound = s.order.bound(child.summary)
-		child.expect = float64(child.summary.Count) * s.schema.share(s.query.Where, child.summary)
+		child.expect = s.schema.expect(s.query.Where, child.summary, c)
 		child.meet(c.Holders, s.cfg.Near)
 	}
 }
 
-// rootSeen keeps what a root said, for this and later plans.
-func (s *Seeker) rootSeen(tree string, r *CellReply) {
-	if len(r.Children) >= len(s.roots[tree]) {
-		s.roots[tree] = r.Children
-	}
+// root returns what a root said.
+func (s *Seeker) root(tree string) ([]Child, bool) {
+	v := s.visits[Root(tree)]
+	return v.children, v.answers > 0
 }
 
 // consider takes in an ad that matches, unless a newer one of its server was

@@ -239,3 +239,11 @@ func (s *Schema) share(p Predicate, m Summary) float64 {
 	}
 	return part
 }
+
+// expect estimates how many ads of a child match p: from the sample of its
+// parent, and as far as that is small from the buckets in use.
+func (s *Schema) expect(p Predicate, m Summary, c Child) float64 {
+	const prior = 2 // ads that the buckets weigh as much as
+	part := (float64(c.Matched) + prior*s.share(p, m)) / (float64(c.Sampled) + prior)
+	return float64(m.Count) * min(1, part)
+}

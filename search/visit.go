@@ -39,6 +39,8 @@ type visit struct {
 	asks     map[dht.PeerID]*ask
 	locate   locateState
 	started  bool
+	children []Child // as one holder told them
+	glimpsed bool    // its children are known from an earlier query
 	lastAsk  time.Time
 
 	answers  int

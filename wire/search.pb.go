@@ -33,6 +33,7 @@ type SearchRequest struct {
 	//	*SearchRequest_Push
 	//	*SearchRequest_Ask
 	//	*SearchRequest_Current
+	//	*SearchRequest_Consult
 	Kind          isSearchRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -127,6 +128,15 @@ func (x *SearchRequest) GetCurrent() *SearchCurrent {
 	return nil
 }
 
+func (x *SearchRequest) GetConsult() *SearchConsult {
+	if x != nil {
+		if x, ok := x.Kind.(*SearchRequest_Consult); ok {
+			return x.Consult
+		}
+	}
+	return nil
+}
+
 type isSearchRequest_Kind interface {
 	isSearchRequest_Kind()
 }
@@ -151,6 +161,10 @@ type SearchRequest_Current struct {
 	Current *SearchCurrent `protobuf:"bytes,6,opt,name=current,proto3,oneof"`
 }
 
+type SearchRequest_Consult struct {
+	Consult *SearchConsult `protobuf:"bytes,7,opt,name=consult,proto3,oneof"`
+}
+
 func (*SearchRequest_Publish) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Withdraw) isSearchRequest_Kind() {}
@@ -160,6 +174,8 @@ func (*SearchRequest_Push) isSearchRequest_Kind() {}
 func (*SearchRequest_Ask) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Current) isSearchRequest_Kind() {}
+
+func (*SearchRequest_Consult) isSearchRequest_Kind() {}
 
 // SearchCell names a cell, or in tree "" the record of a server.
 type SearchCell struct {
@@ -903,6 +919,8 @@ type SearchChild struct {
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // 0 to 15
 	Summary       *SearchSummary         `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
 	Holders       []*SearchContact       `protobuf:"bytes,3,rep,name=holders,proto3" json:"holders,omitempty"`
+	Sampled       uint32                 `protobuf:"varint,4,opt,name=sampled,proto3" json:"sampled,omitempty"` // ads of the cell's sample that lie in the child
+	Matched       uint32                 `protobuf:"varint,5,opt,name=matched,proto3" json:"matched,omitempty"` // those of them that match
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -956,6 +974,20 @@ func (x *SearchChild) GetHolders() []*SearchContact {
 		return x.Holders
 	}
 	return nil
+}
+
+func (x *SearchChild) GetSampled() uint32 {
+	if x != nil {
+		return x.Sampled
+	}
+	return 0
+}
+
+func (x *SearchChild) GetMatched() uint32 {
+	if x != nil {
+		return x.Matched
+	}
+	return 0
 }
 
 type SearchReply struct {
@@ -1179,18 +1211,162 @@ func (x *SearchCurrentReply) GetAd() []byte {
 	return nil
 }
 
+// SearchConsult asks a participant what it knows of cells that it need not
+// hold; SearchGuide answers.
+type SearchConsult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cells         []*SearchCell          `protobuf:"bytes,1,rep,name=cells,proto3" json:"cells,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchConsult) Reset() {
+	*x = SearchConsult{}
+	mi := &file_search_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchConsult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchConsult) ProtoMessage() {}
+
+func (x *SearchConsult) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchConsult.ProtoReflect.Descriptor instead.
+func (*SearchConsult) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SearchConsult) GetCells() []*SearchCell {
+	if x != nil {
+		return x.Cells
+	}
+	return nil
+}
+
+// SearchGlimpse is what somebody knows of a cell: a hint.
+type SearchGlimpse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
+	Holders       []*SearchContact       `protobuf:"bytes,2,rep,name=holders,proto3" json:"holders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchGlimpse) Reset() {
+	*x = SearchGlimpse{}
+	mi := &file_search_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchGlimpse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchGlimpse) ProtoMessage() {}
+
+func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchGlimpse.ProtoReflect.Descriptor instead.
+func (*SearchGlimpse) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SearchGlimpse) GetCell() *SearchCell {
+	if x != nil {
+		return x.Cell
+	}
+	return nil
+}
+
+func (x *SearchGlimpse) GetHolders() []*SearchContact {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+type SearchGuide struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Glimpses      []*SearchGlimpse       `protobuf:"bytes,1,rep,name=glimpses,proto3" json:"glimpses,omitempty"` // of the cells it knows
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchGuide) Reset() {
+	*x = SearchGuide{}
+	mi := &file_search_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchGuide) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchGuide) ProtoMessage() {}
+
+func (x *SearchGuide) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchGuide.ProtoReflect.Descriptor instead.
+func (*SearchGuide) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SearchGuide) GetGlimpses() []*SearchGlimpse {
+	if x != nil {
+		return x.Glimpses
+	}
+	return nil
+}
+
 var File_search_proto protoreflect.FileDescriptor
 
 const file_search_proto_rawDesc = "" +
 	"\n" +
-	"\fsearch.proto\x12\x0exeno.search.v1\"\xc4\x02\n" +
+	"\fsearch.proto\x12\x0exeno.search.v1\"\xff\x02\n" +
 	"\rSearchRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x06R\x06schema\x129\n" +
 	"\apublish\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchPublishH\x00R\apublish\x12<\n" +
 	"\bwithdraw\x18\x03 \x01(\v2\x1e.xeno.search.v1.SearchWithdrawH\x00R\bwithdraw\x120\n" +
 	"\x04push\x18\x04 \x01(\v2\x1a.xeno.search.v1.SearchPushH\x00R\x04push\x12-\n" +
 	"\x03ask\x18\x05 \x01(\v2\x19.xeno.search.v1.SearchAskH\x00R\x03ask\x129\n" +
-	"\acurrent\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchCurrentH\x00R\acurrentB\x06\n" +
+	"\acurrent\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchCurrentH\x00R\acurrent\x129\n" +
+	"\aconsult\x18\a \x01(\v2\x1d.xeno.search.v1.SearchConsultH\x00R\aconsultB\x06\n" +
 	"\x04kind\"f\n" +
 	"\n" +
 	"SearchCell\x12\x12\n" +
@@ -1242,11 +1418,13 @@ const file_search_proto_rawDesc = "" +
 	"\x06origin\x18\x06 \x03(\x01R\x06origin\x122\n" +
 	"\x05after\x18\a \x01(\v2\x1c.xeno.search.v1.SearchCursorR\x05after\x12\x18\n" +
 	"\aexplain\x18\b \x01(\bR\aexplain\x12\x14\n" +
-	"\x05whole\x18\t \x01(\bR\x05whole\"\x95\x01\n" +
+	"\x05whole\x18\t \x01(\bR\x05whole\"\xc9\x01\n" +
 	"\vSearchChild\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x127\n" +
-	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\"\xd6\x02\n" +
+	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x12\x18\n" +
+	"\asampled\x18\x04 \x01(\rR\asampled\x12\x18\n" +
+	"\amatched\x18\x05 \x01(\rR\amatched\"\xd6\x02\n" +
 	"\vSearchReply\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
 	"\x05inner\x18\x02 \x01(\bR\x05inner\x12\x1d\n" +
@@ -1265,7 +1443,14 @@ const file_search_proto_rawDesc = "" +
 	"\rSearchCurrent\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\"$\n" +
 	"\x12SearchCurrentReply\x12\x0e\n" +
-	"\x02ad\x18\x01 \x01(\fR\x02adB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
+	"\x02ad\x18\x01 \x01(\fR\x02ad\"A\n" +
+	"\rSearchConsult\x120\n" +
+	"\x05cells\x18\x01 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"x\n" +
+	"\rSearchGlimpse\x12.\n" +
+	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x127\n" +
+	"\aholders\x18\x02 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\"H\n" +
+	"\vSearchGuide\x129\n" +
+	"\bglimpses\x18\x01 \x03(\v2\x1d.xeno.search.v1.SearchGlimpseR\bglimpsesB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
 
 var (
 	file_search_proto_rawDescOnce sync.Once
@@ -1279,7 +1464,7 @@ func file_search_proto_rawDescGZIP() []byte {
 	return file_search_proto_rawDescData
 }
 
-var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_search_proto_goTypes = []any{
 	(*SearchRequest)(nil),      // 0: xeno.search.v1.SearchRequest
 	(*SearchCell)(nil),         // 1: xeno.search.v1.SearchCell
@@ -1298,6 +1483,9 @@ var file_search_proto_goTypes = []any{
 	(*SearchReply)(nil),        // 14: xeno.search.v1.SearchReply
 	(*SearchCurrent)(nil),      // 15: xeno.search.v1.SearchCurrent
 	(*SearchCurrentReply)(nil), // 16: xeno.search.v1.SearchCurrentReply
+	(*SearchConsult)(nil),      // 17: xeno.search.v1.SearchConsult
+	(*SearchGlimpse)(nil),      // 18: xeno.search.v1.SearchGlimpse
+	(*SearchGuide)(nil),        // 19: xeno.search.v1.SearchGuide
 }
 var file_search_proto_depIdxs = []int32{
 	4,  // 0: xeno.search.v1.SearchRequest.publish:type_name -> xeno.search.v1.SearchPublish
@@ -1305,22 +1493,27 @@ var file_search_proto_depIdxs = []int32{
 	9,  // 2: xeno.search.v1.SearchRequest.push:type_name -> xeno.search.v1.SearchPush
 	12, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
 	15, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
-	3,  // 5: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
-	2,  // 6: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
-	5,  // 7: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
-	1,  // 8: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 9: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
-	8,  // 10: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
-	1,  // 11: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	11, // 12: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	8,  // 13: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 14: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	13, // 15: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	17, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
+	3,  // 6: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
+	2,  // 7: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
+	5,  // 8: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
+	1,  // 9: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 10: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
+	8,  // 11: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
+	1,  // 12: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	11, // 13: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	8,  // 14: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 15: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	13, // 16: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	1,  // 17: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 18: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 19: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	18, // 20: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }
@@ -1334,6 +1527,7 @@ func file_search_proto_init() {
 		(*SearchRequest_Push)(nil),
 		(*SearchRequest_Ask)(nil),
 		(*SearchRequest_Current)(nil),
+		(*SearchRequest_Consult)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1341,7 +1535,7 @@ func file_search_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_search_proto_rawDesc), len(file_search_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

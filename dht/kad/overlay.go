@@ -24,11 +24,15 @@
 package kad
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -330,6 +334,35 @@ func (o *Overlay) Coordinate() dht.Coordinate { return o.latency.own() }
 func (o *Overlay) RTT(id dht.PeerID) (time.Duration, bool) {
 	m, ok := o.latency.of(id)
 	return m.rtt, ok
+}
+
+// Neighbours returns the n admitted peers, connected now, to which round trips
+// are shortest, nearest first; those never measured come last.
+func (o *Overlay) Neighbours(n int) []dht.Contact {
+	type neighbour struct {
+		id  dht.PeerID
+		rtt time.Duration
+	}
+	now := time.Now()
+	var all []neighbour
+	for _, id := range o.gate.connectedPeers() {
+		if !o.gate.admitted(id, now) {
+			continue
+		}
+		rtt, ok := o.RTT(id)
+		if !ok {
+			rtt = math.MaxInt64
+		}
+		all = append(all, neighbour{id, rtt})
+	}
+	slices.SortFunc(all, func(a, b neighbour) int {
+		return cmp.Or(cmp.Compare(a.rtt, b.rtt), bytes.Compare(a.id[:], b.id[:]))
+	})
+	contacts := make([]dht.Contact, min(n, len(all)))
+	for i := range contacts {
+		contacts[i] = o.contactOf(all[i].id)
+	}
+	return contacts
 }
 
 // Host returns the host behind the gate, for protocols of others: streams on

@@ -213,6 +213,7 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	for _, c := range r.Children {
 		w.Children = append(w.Children, &wire.SearchChild{
 			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // 0 to 15
+			Sampled: c.Sampled, Matched: c.Matched,
 		})
 	}
 	return w
@@ -254,7 +255,9 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 		if err != nil {
 			return nil, err
 		}
-		r.Children = append(r.Children, search.Child{Index: int(c.GetIndex()), Summary: m, Holders: holders})
+		r.Children = append(r.Children, search.Child{
+			Index: int(c.GetIndex()), Summary: m, Holders: holders, Sampled: c.GetSampled(), Matched: c.GetMatched(),
+		})
 	}
 	return r, nil
 }

@@ -24,6 +24,7 @@ func (nowhere) ID() dht.PeerID                       { return dht.PeerID{1} }
 func (nowhere) Contact() dht.Contact                 { return dht.Contact{ID: dht.PeerID{1}} }
 func (nowhere) Handle(string, int, kad.Handler)      {}
 func (nowhere) RTT(dht.PeerID) (time.Duration, bool) { return 0, false }
+func (nowhere) Neighbours(int) []dht.Contact         { return nil }
 func (nowhere) Closest(context.Context, dht.Key, int) ([]dht.Contact, error) {
 	return nil, errNowhere
 }
@@ -66,6 +67,7 @@ func FuzzServe(f *testing.F) {
 		}}},
 		{Kind: &wire.SearchRequest_Withdraw{Withdraw: &wire.SearchWithdraw{Server: id, Cells: []*wire.SearchCell{cellToWire(cell)}}}},
 		{Kind: &wire.SearchRequest_Current{Current: &wire.SearchCurrent{Server: id}}},
+		{Kind: &wire.SearchRequest_Consult{Consult: &wire.SearchConsult{Cells: []*wire.SearchCell{cellToWire(cell)}}}},
 		{},
 	} {
 		req.Schema = schema.Fingerprint()
@@ -148,5 +150,44 @@ func FuzzReply(f *testing.F) {
 			}
 		}
 		t.Fatal("the query neither ends nor waits")
+	})
+}
+
+// FuzzGuide checks that no hint of a hostile participant panics, and that a
+// query goes on in spite of it.
+func FuzzGuide(f *testing.F) {
+	schema := search.DefaultSchema()
+	b, err := proto.Marshal(&wire.SearchGuide{Glimpses: []*wire.SearchGlimpse{{
+		Cell: cellToWire(search.Root("arch")), Holders: contactsToWire([]dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}),
+	}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := new(wire.SearchGuide)
+		if proto.Unmarshal(b, w) != nil {
+			return
+		}
+		glimpses, err := glimpsesFromWire(schema, w)
+		if err != nil {
+			return
+		}
+		guide := dht.Contact{ID: dht.PeerID{8}}
+		seeker, err := search.NewSeeker(schema, search.Query{Where: search.Has{Dim: "arch"}, Limit: 5},
+			search.SeekerConfig{Guides: []dht.Contact{guide}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1_800_000_000, 0)
+		seeker.Step(now, search.Start{})
+		for _, e := range seeker.Step(now, search.Guided{From: guide.ID, Glimpses: glimpses}) {
+			switch e.(type) {
+			case search.Locate, search.Ask:
+				return
+			default:
+			}
+		}
+		t.Fatal("the query waits for nobody")
 	})
 }

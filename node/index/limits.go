@@ -39,9 +39,20 @@ const (
 	maxLocated = 4096
 	// maxVerifiedAds bounds the ads whose signatures need no second look.
 	maxVerifiedAds = 4096
-	// rootsTTL is how long the summaries of root cells steer the choice of a
-	// tree; they never decide what is found.
-	rootsTTL = 60 * time.Second
+	// recallTTL is how long others are told of them: twice the interval at
+	// which publishers look holders up.
+	recallTTL = 10 * time.Minute
+	// guides is how many participants nearby a query may ask.
+	guides = 2
+	// consultTimeout bounds a question to a participant nearby.
+	consultTimeout = time.Second
+	// maxConsulted bounds the cells of such a question.
+	maxConsulted = 16
+	// glimpseTTL is how long the summaries of inner cells steer queries; they
+	// never decide what is found.
+	glimpseTTL = 60 * time.Second
+	// maxSeen bounds the inner cells that are remembered: 20 KB each.
+	maxSeen = 512
 	// maxPushes bounds the summaries that wait to be sent up; those beyond it
 	// are repeated a minute later.
 	maxPushes = 1024

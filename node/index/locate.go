@@ -88,6 +88,23 @@ func (l *locator) claim(cell search.CellID) (loc *location, mine bool) {
 	return loc, true
 }
 
+// recall returns the holders that the last lookup of a cell found, none where
+// that is too long ago, failed or is under way.
+func (l *locator) recall(cell search.CellID) []dht.Contact {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	loc := l.cells[cell]
+	if loc == nil || time.Since(loc.at) >= recallTTL {
+		return nil
+	}
+	select {
+	case <-loc.done:
+		return loc.holders
+	default:
+		return nil
+	}
+}
+
 func (l *locator) drop(cell search.CellID, loc *location) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,7 +3,6 @@ package index
 import (
 	"context"
 	"fmt"
-	"maps"
 	"sync"
 	"time"
 
@@ -37,7 +36,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	}
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
 		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
-		Verify: !opts.Unverified, Explain: opts.Explain, Roots: s.knownRoots(), Near: s.near,
+		Verify: !opts.Unverified, Explain: opts.Explain, Known: s.known(), Guides: s.overlay.Neighbours(guides), Near: s.near,
 	})
 	if err != nil {
 		return nil, err
@@ -51,31 +50,9 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	if err != nil {
 		return nil, err
 	}
-	s.learnRoots(finish.Roots)
+	s.remember(finish.Seen)
 	s.count(func(st *Stats) { st.Searches++ })
 	return &finish.Answer, nil
-}
-
-// knownRoots returns what recent queries saw of root cells.
-func (s *Service) knownRoots() map[string][]search.Child {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	maps.DeleteFunc(s.roots, func(_ string, r knownRoot) bool { return now.Sub(r.at) >= rootsTTL })
-	out := make(map[string][]search.Child, len(s.roots))
-	for tree, r := range s.roots {
-		out[tree] = r.children
-	}
-	return out
-}
-
-func (s *Service) learnRoots(roots map[string][]search.Child) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	for tree, children := range roots {
-		s.roots[tree] = knownRoot{children: children, at: now}
-	}
 }
 
 // near estimates how far a participant is; one never measured is far.
@@ -140,6 +117,9 @@ func (r *seeking) do(ctx context.Context, effect search.SeekerEffect) {
 	s := r.service
 	r.wg.Go(func() {
 		switch e := effect.(type) {
+		case search.Consult:
+			glimpses, _ := s.consult(ctx, e.To, e.Cells) // the holders are looked up then
+			r.post(search.Guided{From: e.To.ID, Glimpses: glimpses})
 		case search.Locate:
 			holders, _ := s.located.locate(ctx, e.Cell) // nobody: the machine goes on without
 			r.post(search.Located{Cell: e.Cell, Holders: holders})

@@ -49,6 +49,8 @@ func (s *Service) answer(_ context.Context, from dht.PeerID, request []byte) (pr
 		return replyToWire(reply), nil
 	case *wire.SearchRequest_Current:
 		return s.serveCurrent(k.Current)
+	case *wire.SearchRequest_Consult:
+		return s.serveConsult(k.Consult)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind", errMessage)
 	}

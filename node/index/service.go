@@ -42,6 +42,7 @@ type Overlay interface {
 	Request(ctx context.Context, to dht.Contact, protocol string, request []byte, limit int) ([]byte, error)
 	Closest(ctx context.Context, key dht.Key, n int) ([]dht.Contact, error)
 	RTT(id dht.PeerID) (time.Duration, bool)
+	Neighbours(n int) []dht.Contact
 }
 
 // Config configures a Service. Overlay, Schema, Network and Vouch must be given.
@@ -91,16 +92,10 @@ type Service struct {
 	publishers map[dht.PeerID]*publisher
 	placed     chan struct{} // closed, and made anew, when a publisher's inPlace changes
 	closed     bool
-	roots      map[string]knownRoot
+	glimpses   map[search.CellID]glimpse
 	own        *search.Signed
 	ownAt      time.Time
 	stats      Stats
-}
-
-// knownRoot is what an earlier query saw of a root cell.
-type knownRoot struct {
-	children []search.Child
-	at       time.Time
 }
 
 // Stats count what the service did.
@@ -141,7 +136,7 @@ func New(cfg Config) (*Service, error) {
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),
-		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), roots: make(map[string]knownRoot),
+		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), glimpses: make(map[search.CellID]glimpse),
 	}
 	s.located = newLocator(cfg.Overlay)
 	s.overlay.Handle(Protocol, maxRequest, s.serve)

@@ -1,0 +1,76 @@
+package search
+
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A Copy is a cell as one holder hands it to another.
+type Copy struct {
+	Cell     CellID
+	Born     time.Time // since when it is complete
+	Inner    bool
+	Leases   []Lease
+	Children []Told
+}
+
+// A Lease is an ad in a Copy.
+type Lease struct {
+	Ad    *Signed
+	From  dht.PeerID // who published it
+	Until time.Time
+}
+
+// A Told is what one holder of a child cell told of it.
+type Told struct {
+	Index   int // nibble, 0 to 15
+	Holder  dht.Contact
+	Summary Summary
+	Epoch   uint64
+	Until   time.Time
+}
+
+// Restore gives a Holder what another one has of a cell. What it has itself
+// and is newer stays.
+type Restore struct{ Copy Copy }
+
+func (Restore) holderInput() {}
+
+// SummaryOf returns the summary of ads.
+func (s *Schema) SummaryOf(ads ...*Signed) Summary {
+	m := s.NewSummary()
+	for _, ad := range ads {
+		s.add(&m, ad.Ad)
+	}
+	return m
+}
+
+// restore merges a copy into the cell.
+func (h *Holder) restore(now time.Time, in Copy) {
+	c := h.cells[in.Cell]
+	if c == nil {
+		if h.leases >= h.cfg.MaxAds || len(h.cells) >= h.cfg.MaxAds {
+			return
+		}
+		c = h.make(now, in.Cell)
+		c.born, c.inner = in.Born, in.Inner
+	}
+	for _, l := range in.Leases {
+		i, held := c.find(l.Ad.hash)
+		switch {
+		case !now.Before(l.Until) || h.newest(l.Ad).Ad.Seq > l.Ad.Ad.Seq:
+		case held && !c.leases[i].until.Before(l.Until):
+		case !held && (h.full(Publish{From: l.From, Ad: l.Ad}) || len(c.leases) >= maxOverflow*h.cfg.LeafAds):
+		default:
+			h.put(c, lease{ad: l.Ad, from: l.From, until: l.Until})
+		}
+	}
+	for _, t := range in.Children {
+		if t.Index < 0 || t.Index >= fanOut || len(t.Summary.Occupancy) != len(h.schema.dims) || !now.Before(t.Until) {
+			continue
+		}
+		e := entry{holder: t.Holder, summary: t.Summary, epoch: t.Epoch, until: t.Until}
+		c.dirty = c.learn(t.Index, e) || c.dirty
+	}
+}
