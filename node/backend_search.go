@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
 	"github.com/xenoserver/xeno/node/index"
@@ -41,16 +41,16 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 		return out, nil
 	}
 	for _, c := range answer.Conditions {
-		out.Conditions = append(out.Conditions, api.Condition{Text: fmt.Sprint(c.Condition), Excluded: c.Count})
+		out.Conditions = append(out.Conditions, api.Condition{Text: cel.Format(n.schema, c.Condition, answer.hosts.Name), Excluded: c.Count})
 	}
 	for _, e := range answer.Excluded {
-		out.Excluded = append(out.Excluded, exclusion(e))
+		out.Excluded = append(out.Excluded, n.exclusion(e, answer.hosts))
 	}
 	return out, nil
 }
 
 // exclusion says why a server is not among the results, with its values.
-func exclusion(e search.Excluded) api.Exclusion {
+func (n *Node) exclusion(e search.Excluded, hosts *cel.Hosts) api.Exclusion {
 	out := api.Exclusion{Server: e.Server}
 	if e.Signed != nil {
 		out.Name = adText(e.Signed.Ad, "name")
@@ -59,7 +59,7 @@ func exclusion(e search.Excluded) api.Exclusion {
 		out.Reason = "it did not confirm its ad"
 		return out
 	}
-	out.Condition = fmt.Sprint(e.Fails[0])
+	out.Condition = cel.Format(n.schema, e.Fails[0], hosts.Name)
 	var values []string
 	for _, p := range e.Fails {
 		for _, dim := range search.Mentioned(p) {
@@ -68,34 +68,49 @@ func exclusion(e search.Excluded) api.Exclusion {
 				values = append(values, dim+" is not advertised")
 				continue
 			}
-			values = append(values, fmt.Sprintf("%s is %s", dim, v))
+			values = append(values, dim+" is "+cel.FormatValue(n.schema, dim, v))
 		}
 	}
 	out.Reason = strings.Join(values, ", ")
 	return out
 }
 
+// An outcome is the answer to a query, with the hosts that the query names.
+type outcome struct {
+	search.Answer
+	hosts *cel.Hosts
+}
+
 // find compiles and runs a query.
-func (n *Node) find(ctx context.Context, req api.SearchRequest) (search.Answer, error) {
-	if _, err := n.own(); err != nil {
-		return search.Answer{}, err
+func (n *Node) find(ctx context.Context, req api.SearchRequest) (outcome, error) {
+	if err := n.canSearch(); err != nil {
+		return outcome{}, err
 	}
-	if !n.Ready() {
-		return search.Answer{}, api.Errorf(api.CodeUnavailable, "this node has not joined the network yet").WithHint("xeno status shows what it waits for")
-	}
-	q, err := n.compile(req)
+	hosts := cel.NewHosts(n.hosts(ctx))
+	q, err := n.compile(req, hosts)
 	if err != nil {
-		return search.Answer{}, err
+		return outcome{}, err
 	}
 	answer, err := n.index.Search(ctx, q, index.Options{Explain: req.Explain})
 	if err != nil {
-		return search.Answer{}, apiError(err)
+		return outcome{}, apiError(err)
 	}
-	return *answer, nil
+	return outcome{*answer, hosts}, nil
+}
+
+// canSearch says what is missing before this node can search.
+func (n *Node) canSearch() error {
+	if _, err := n.own(); err != nil {
+		return err
+	}
+	if !n.Ready() {
+		return api.Errorf(api.CodeUnavailable, "this node has not joined the network yet").WithHint("xeno status shows what it waits for")
+	}
+	return nil
 }
 
 // compile turns the text of a request into a query.
-func (n *Node) compile(req api.SearchRequest) (search.Query, error) {
+func (n *Node) compile(req api.SearchRequest, hosts *cel.Hosts) (search.Query, error) {
 	if req.Limit < 0 || req.Limit > search.MaxLimit {
 		return search.Query{}, api.Errorf(api.CodeBadRequest, "limit %d: 1 to %d", req.Limit, search.MaxLimit)
 	}
@@ -105,7 +120,7 @@ func (n *Node) compile(req api.SearchRequest) (search.Query, error) {
 	}
 	var err error
 	if strings.TrimSpace(req.Query) != "" {
-		if q.Where, err = cel.Compile(n.schema, req.Query, n.peerCoordinate); err != nil {
+		if q.Where, err = cel.Compile(n.schema, req.Query, hosts.Resolve); err != nil {
 			return q, api.Errorf(api.CodeQuery, "%v", err)
 		}
 	}
@@ -121,28 +136,10 @@ func (n *Node) compile(req api.SearchRequest) (search.Query, error) {
 	return q, nil
 }
 
-// peerCoordinate resolves the operand of rtt(): this node ("me"), or a peer by
-// its ID, whose coordinate is asked of it where it is not known.
-func (n *Node) peerCoordinate(name string) (dht.Coordinate, error) {
-	if name == "me" {
-		return n.overlay.Coordinate(), nil
-	}
-	id, err := dht.ParsePeerID(name)
-	if err != nil {
-		return dht.Coordinate{}, fmt.Errorf("%q is neither \"me\" nor a peer ID", name)
-	}
-	for _, p := range n.overlay.Peers() {
-		if p.ID == id {
-			return p.Coordinate, nil
-		}
-	}
-	return dht.Coordinate{}, fmt.Errorf("the network coordinate of %s is not known here; connect to it first", id)
-}
-
 // candidates returns the servers to propose to, best first: the named one, or
 // those that a search finds for the terms.
 func (n *Node) candidates(ctx context.Context, req *api.RunRequest, t *ledger.Terms, d time.Duration) ([]session.Candidate, error) {
-	query := api.SearchRequest{Query: queryFor(req, t), Order: req.OrderBy, Limit: candidates}
+	query := api.SearchRequest{Query: n.queryFor(req, t), Order: req.OrderBy, Limit: candidates}
 	answer, err := n.find(ctx, query)
 	if err != nil {
 		return nil, err
@@ -162,10 +159,13 @@ func (n *Node) candidates(ctx context.Context, req *api.RunRequest, t *ledger.Te
 }
 
 // queryFor adds what the terms need to the query of a run.
-func queryFor(req *api.RunRequest, t *ledger.Terms) string {
+func (n *Node) queryFor(req *api.RunRequest, t *ledger.Terms) string {
+	least := func(dim string, x float64) string {
+		return dim + " >= " + cel.FormatValue(n.schema, dim, search.Number(x))
+	}
 	parts := []string{
-		fmt.Sprintf("%q in environments", t.Environment),
-		fmt.Sprintf("free_cpu >= %d.0", t.CPUs), fmt.Sprintf("free_memory >= %d.0", t.MemoryBytes), fmt.Sprintf("free_disk >= %d.0", t.DiskBytes),
+		strconv.Quote(t.Environment) + " in environments",
+		least("free_cpu", float64(t.CPUs)), least("free_memory", float64(t.MemoryBytes)), least("free_disk", float64(t.DiskBytes)),
 	}
 	if !req.Server.IsZero() {
 		parts = append(parts, fmt.Sprintf("server == %q", req.Server))

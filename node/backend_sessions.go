@@ -16,6 +16,7 @@ import (
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
 	"github.com/xenoserver/xeno/node/session"
+	"github.com/xenoserver/xeno/search/cel"
 )
 
 // Defaults of a run that says nothing.
@@ -49,7 +50,7 @@ func (n *Node) Run(ctx context.Context, req api.RunRequest, progress func(api.Ru
 		in, err = n.buyer.Wait(ctx, in.ID, session.StateRunning)
 		return n.bought(in), apiError(err)
 	}
-	if _, err := n.compile(api.SearchRequest{Query: req.Query, Order: req.OrderBy}); err != nil { // points into the user's own text
+	if _, err := n.compile(api.SearchRequest{Query: req.Query, Order: req.OrderBy}, cel.NewHosts(n.hosts(ctx))); err != nil { // points into the user's own text
 		return api.Session{}, err
 	}
 	dur := time.Duration(req.DurationSeconds) * time.Second

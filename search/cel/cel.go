@@ -3,14 +3,16 @@
 // The syntax is that of the Common Expression Language (cel.dev), without its
 // macros: dimensions are identifiers, conditions are joined by &&, || and !,
 // compared by ==, !=, <, <=, > and >=, and sets are asked with in. To it come
-// numbers with units (4GiB, 30ms, 0.02/h) and the functions
+// and, or and not in words, ranges as 2 <= free_cpu <= 8, numbers with units
+// (4GiB, 30ms, 0.02/h) and the functions
 //
 //	has(dimension)                  the ad says something about it
 //	within(latitude, longitude, km) the server stands within a distance
 //	within("city", km)              the same of one of the world's large cities
 //	rtt("peer", …) < 30ms           the longest predicted round trip to peers
 //
-// What does not compile gives an *Error that points at the place.
+// What does not compile gives an *Error that points at the place. Format is the
+// way back, from a predicate to text.
 package cel
 
 import (
@@ -31,7 +33,9 @@ const (
 	maxRecursion = 40   // of parentheses and operators
 )
 
-// A Resolver returns the network coordinate of a host that rtt() names.
+// A Resolver returns the network coordinate of a host that rtt() names. Hosts
+// of the form "@x,y,…+height", in seconds, are coordinates themselves and never
+// reach it.
 type Resolver func(host string) (dht.Coordinate, error)
 
 // Compile returns the predicate that text describes, checked against schema.
@@ -104,10 +108,39 @@ func (s *source) syntaxError(issues *cel.Issues) error {
 	}
 	msg, _, _ := strings.Cut(first.Message, "\n")
 	msg = strings.TrimPrefix(msg, "Syntax error: ")
+	msg, _, _ = strings.Cut(msg, " expecting {") // a list of all that may stand there
 	if len(msg) > 200 {
 		msg = msg[:200]
 	}
-	return s.errorAt(s.back(offset), "syntax error: "+msg, "")
+	at := s.back(offset)
+	return s.errorAt(at, "syntax error: "+msg, s.syntaxHint(at))
+}
+
+// syntaxHint guesses what was meant where the parser stopped.
+func (s *source) syntaxHint(at int) string {
+	before, after := string(s.original[:at]), string(s.original[at:])
+	switch {
+	case strings.HasPrefix(after, "=>"):
+		return "write >="
+	case strings.HasPrefix(after, "=<"):
+		return "write <="
+	case strings.HasPrefix(after, "="):
+		return "write == to compare"
+	case strings.HasPrefix(after, "&"):
+		return "write && or and"
+	case strings.HasPrefix(after, "|"):
+		return "write || or or"
+	case strings.HasPrefix(after, ">") && strings.HasSuffix(before, "<"):
+		return "write !="
+	case strings.HasPrefix(after, "not"):
+		return "write !( … ) around the condition"
+	case strings.HasPrefix(after, `"`), strings.HasPrefix(after, "'"):
+		return "is the quote closed?"
+	case after != "" && isLetter([]rune(after)[0]):
+		return "join conditions with && or ||"
+	default:
+		return ""
+	}
 }
 
 // A compiler translates one parsed text.

@@ -3,6 +3,7 @@ package cel
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -70,14 +71,14 @@ func (c *compiler) call(e ast.Expr) (search.Predicate, error) {
 			return nil, err
 		}
 		if name == operators.LogicalAnd {
-			return search.And(append(members[search.And](a), members[search.And](b)...)), nil
+			return conjunction(append(members[search.And](a), members[search.And](b)...)), nil
 		}
 		return search.Or(append(members[search.Or](a), members[search.Or](b)...)), nil
 	case operators.LogicalNot:
 		p, err := c.predicate(args[0])
 		return search.Not{Of: p}, err
 	case operators.In:
-		return c.in(e, args[0], args[1])
+		return c.in(args[0], args[1])
 	case "has":
 		return c.has(e, args)
 	case "within":
@@ -100,10 +101,60 @@ func members[L interface {
 	return []search.Predicate{p}
 }
 
+// conjunction returns what holds where all members do. A number's lower and
+// upper bound become one range.
+func conjunction(members []search.Predicate) search.Predicate {
+	var out search.And
+	for _, p := range members {
+		bound, ok := p.(search.Compare)
+		at := -1
+		if ok {
+			at = slices.IndexFunc(out, func(q search.Predicate) bool { return opposite(q, bound) })
+		}
+		if at < 0 {
+			out = append(out, p)
+			continue
+		}
+		low, high := out[at].(search.Compare), bound
+		if bound.Op == search.OpGreaterEqual {
+			low, high = high, low
+		}
+		from, _ := low.Value.Number()
+		to, _ := high.Value.Number()
+		out[at] = search.Range{Dim: bound.Dim, Low: from, High: to}
+	}
+	if len(out) == 1 {
+		return out[0]
+	}
+	return out
+}
+
+// opposite tells whether p and q bound the same number from different sides,
+// both including the bound.
+func opposite(p search.Predicate, q search.Compare) bool {
+	other, ok := p.(search.Compare)
+	if _, number := q.Value.Number(); !ok || !number || other.Dim != q.Dim {
+		return false
+	}
+	return other.Op == search.OpLessEqual && q.Op == search.OpGreaterEqual ||
+		other.Op == search.OpGreaterEqual && q.Op == search.OpLessEqual
+}
+
 // dimension returns the one that an identifier names.
 func (c *compiler) dimension(e ast.Expr) (search.Dimension, error) {
 	if e.Kind() != ast.IdentKind {
-		return search.Dimension{}, c.fail(e, "expected the name of a dimension here", "")
+		hint := ""
+		if text, ok := literalText(e); ok {
+			if _, ok := c.schema.Dimension(text); ok {
+				hint = "write " + text + " without quotes"
+			}
+		} else if e.Kind() == ast.CallKind {
+			hint = "there is no arithmetic; compare a dimension with a value"
+			if e.AsCall().FunctionName() == operators.LogicalNot {
+				hint = "! and not bind closer than comparisons; put the condition in parentheses"
+			}
+		}
+		return search.Dimension{}, c.fail(e, "expected the name of a dimension here", hint)
 	}
 	d, ok := c.schema.Dimension(e.AsIdent())
 	if !ok {
@@ -116,6 +167,9 @@ func (c *compiler) dimension(e ast.Expr) (search.Dimension, error) {
 func (c *compiler) compare(e ast.Expr, op search.Op, left, right ast.Expr) (search.Predicate, error) {
 	if isLiteral(left) && !isLiteral(right) {
 		left, right, op = right, left, flipped[op]
+	}
+	if inner, ok := chained(left, op); ok {
+		return c.between(left, inner, op, right)
 	}
 	if left.Kind() == ast.CallKind && left.AsCall().FunctionName() == "rtt" {
 		return c.rtt(left, op, right)
@@ -147,6 +201,35 @@ func (c *compiler) compare(e ast.Expr, op search.Op, left, right ast.Expr) (sear
 	return search.Compare{Dim: d.Name, Op: op, Value: v}, nil
 }
 
+// chained tells whether left, to the left of op, is itself a comparison in the
+// same direction, as in «2 <= free_cpu <= 8», and returns its operator.
+func chained(left ast.Expr, op search.Op) (inner search.Op, ok bool) {
+	if left.Kind() != ast.CallKind {
+		return "", false
+	}
+	inner, ok = comparisons[left.AsCall().FunctionName()]
+	if !ok || !isLiteral(left.AsCall().Args()[0]) {
+		return "", false
+	}
+	rising := func(op search.Op) bool { return op == search.OpLess || op == search.OpLessEqual }
+	falling := func(op search.Op) bool { return op == search.OpGreater || op == search.OpGreaterEqual }
+	return inner, rising(op) && rising(inner) || falling(op) && falling(inner)
+}
+
+// between translates a chained comparison.
+func (c *compiler) between(left ast.Expr, inner, op search.Op, right ast.Expr) (search.Predicate, error) {
+	low, middle := left.AsCall().Args()[0], left.AsCall().Args()[1]
+	a, err := c.compare(left, inner, low, middle)
+	if err != nil {
+		return nil, err
+	}
+	b, err := c.compare(left, op, middle, right)
+	if err != nil {
+		return nil, err
+	}
+	return conjunction([]search.Predicate{a, b}), nil
+}
+
 func isLiteral(e ast.Expr) bool {
 	if e.Kind() == ast.CallKind && e.AsCall().FunctionName() == operators.Negate {
 		return isLiteral(e.AsCall().Args()[0])
@@ -155,7 +238,7 @@ func isLiteral(e ast.Expr) bool {
 }
 
 // in translates «"linux" in environments» and «country in ["DE", "NO"]».
-func (c *compiler) in(e, left, right ast.Expr) (search.Predicate, error) {
+func (c *compiler) in(left, right ast.Expr) (search.Predicate, error) {
 	if right.Kind() == ast.ListKind {
 		d, err := c.dimension(left)
 		if err != nil {
@@ -176,12 +259,19 @@ func (c *compiler) in(e, left, right ast.Expr) (search.Predicate, error) {
 		}
 		return p, nil
 	}
+	if left.Kind() == ast.IdentKind && isLiteral(right) {
+		return nil, c.fail(right, "expected a list here", `such as ["a", "b"]`)
+	}
 	d, err := c.dimension(right)
 	if err != nil {
 		return nil, err
 	}
 	if d.Kind != search.KindSet {
 		return nil, c.fail(right, d.Name+" is a "+string(d.Kind)+", not a set", "write "+example(d))
+	}
+	if left.Kind() == ast.CallKind {
+		_, err := c.dimension(left) // says what is wrong with an operator there
+		return nil, err
 	}
 	text, ok := literalText(left)
 	if !ok {
@@ -190,7 +280,6 @@ func (c *compiler) in(e, left, right ast.Expr) (search.Predicate, error) {
 	if near := suggest(text, d.Values); near != "" && !slices.Contains(d.Values, text) {
 		return nil, c.fail(left, quote(text)+" is not among the usual members of "+d.Name, near)
 	}
-	_ = e
 	return search.Contains{Dim: d.Name, Member: text}, nil
 }
 
@@ -215,8 +304,8 @@ func (c *compiler) within(e ast.Expr, args []ast.Expr) (search.Predicate, error)
 	}
 	var nums [3]float64
 	for i, a := range args {
-		f, _, err := c.number(a)
-		if err != nil {
+		f, u, err := c.number(a)
+		if err != nil || u.name != "" && (i < 2 || u.of != unitKm) {
 			return nil, c.fail(a, "expected a number here", "degrees, degrees and kilometres")
 		}
 		nums[i] = f
@@ -246,7 +335,7 @@ func (c *compiler) withinCity(city, km ast.Expr) (search.Predicate, error) {
 		return nil, c.fail(city, "no city "+quote(name)+" is known", hint)
 	}
 	f, u, err := c.number(km)
-	if err != nil || u.name != "" || f < 0 || f > 20100 {
+	if err != nil || u.name != "" && u.of != unitKm || f < 0 || f > 20100 {
 		return nil, c.fail(km, "expected kilometres here, 0 to 20100", "")
 	}
 	return search.Within{Dim: search.DimPlace, Center: center, Km: f}, nil
@@ -255,39 +344,62 @@ func (c *compiler) withinCity(city, km ast.Expr) (search.Predicate, error) {
 // maxHosts bounds the hosts of one rtt().
 const maxHosts = 8
 
-// rtt translates «rtt("peer", …) < 30ms».
+// maxRTT bounds what rtt() is compared with, in seconds; no round trip on Earth
+// takes longer.
+const maxRTT = 60
+
+// rtt translates «rtt("peer", …) < 30ms», and the same with >.
 func (c *compiler) rtt(e ast.Expr, op search.Op, bound ast.Expr) (search.Predicate, error) {
+	if op == search.OpEqual || op == search.OpNotEqual {
+		return nil, c.fail(e, "rtt() is an estimate, never equal to anything", `bound it, such as rtt("me") < 30ms`)
+	}
 	args := e.AsCall().Args()
 	if len(args) == 0 || len(args) > maxHosts {
 		return nil, c.fail(e, fmt.Sprintf("rtt() takes 1 to %d hosts", maxHosts), `such as rtt("me")`)
-	}
-	if op != search.OpLess && op != search.OpLessEqual {
-		return nil, c.fail(e, "rtt() can only be bounded from above", `such as rtt("me") < 30ms`)
 	}
 	f, u, err := c.number(bound)
 	if err != nil || u.of != search.UnitSeconds {
 		return nil, c.fail(bound, "expected a time here", "such as 30ms")
 	}
-	if f <= 0 || f > 60 {
-		return nil, c.fail(bound, "a round trip takes more than 0 and at most 60 s", "")
-	}
-	p := search.RTT{Dim: search.DimCoordinate, Most: time.Duration(f * float64(time.Second))}
-	if op == search.OpLess {
+	p := search.RTT{Dim: search.DimCoordinate, Most: time.Duration(math.Round(f * float64(time.Second)))}
+	if op == search.OpLess || op == search.OpGreaterEqual {
 		p.Most-- // a nanosecond
 	}
+	if p.Most < 0 || f > maxRTT {
+		return nil, c.fail(bound, fmt.Sprintf("a round trip takes more than 0 and at most %d s", maxRTT), "")
+	}
 	for _, a := range args {
-		host, ok := literalText(a)
-		if !ok {
-			return nil, c.fail(a, "expected a host in quotes here", `"me", or a peer ID`)
-		}
-		if c.resolve == nil {
-			return nil, c.fail(a, "hosts cannot be resolved here", "")
-		}
-		var at dht.Coordinate
-		if at, err = c.resolve(host); err != nil {
-			return nil, c.fail(a, err.Error(), "")
+		at, err := c.host(a)
+		if err != nil {
+			return nil, err
 		}
 		p.To = append(p.To, at)
 	}
+	if op == search.OpGreater || op == search.OpGreaterEqual {
+		return search.Not{Of: p}, nil
+	}
 	return p, nil
+}
+
+// host returns where a host of rtt() is.
+func (c *compiler) host(e ast.Expr) (dht.Coordinate, error) {
+	name, ok := literalText(e)
+	if !ok {
+		return dht.Coordinate{}, c.fail(e, "expected a host in quotes here", `"me", or a peer ID`)
+	}
+	if strings.HasPrefix(name, "@") {
+		at, err := parseCoordinate(name)
+		if err != nil {
+			return at, c.fail(e, err.Error(), "")
+		}
+		return at, nil
+	}
+	if c.resolve == nil {
+		return dht.Coordinate{}, c.fail(e, "hosts cannot be resolved here", "")
+	}
+	at, err := c.resolve(name)
+	if err != nil {
+		return at, c.fail(e, err.Error(), "")
+	}
+	return bare(at), nil
 }

@@ -61,15 +61,20 @@ func rich(schema *search.Schema) *search.Ad {
 func TestDocExamples(t *testing.T) {
 	schema := search.DefaultSchema()
 	examples := blocks(t, "cel")
-	if len(examples) < 10 {
-		t.Fatalf("%d examples", len(examples))
+	if len(examples) < 20 {
+		t.Fatalf("%d examples, want 20", len(examples))
 	}
+	hosts := NewHosts(func(string) (dht.Coordinate, error) { return dht.Coordinate{}, nil })
 	ad := rich(schema)
 	for _, text := range examples {
-		p, err := Compile(schema, text, resolve)
+		p, err := Compile(schema, text, hosts.Resolve)
 		if err != nil {
 			t.Errorf("%s\n%v", text, err)
 			continue
+		}
+		printed := Format(schema, p, hosts.Name)
+		if q, err := Compile(schema, printed, hosts.Resolve); err != nil || q.String() != p.String() {
+			t.Errorf("%s\nprints as\n%s\nwhich is %v (%v)", text, printed, q, err)
 		}
 		if schema.Eval(p, ad) == search.Unknown {
 			t.Errorf("%s: undecided on an ad that has everything", text)

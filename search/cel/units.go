@@ -39,6 +39,9 @@ var units = []unit{
 	{"MB/s", 1e6, search.UnitRate},
 	{"kB/s", 1e3, search.UnitRate},
 	{"B/s", 1, search.UnitRate},
+	{"Gbit/s", 1e9 / 8, search.UnitRate},
+	{"Mbit/s", 1e6 / 8, search.UnitRate},
+	{"kbit/s", 1e3 / 8, search.UnitRate},
 	{"ms/s", 1, search.UnitShare},
 	{"TiB", 1 << 40, search.UnitBytes},
 	{"GiB", 1 << 30, search.UnitBytes},
@@ -55,10 +58,35 @@ var units = []unit{
 	{"s", 1, search.UnitSeconds},
 	{"h", 3600, search.UnitSeconds},
 	{"d", 86400, search.UnitSeconds},
+	{"km", 1, unitKm},
 }
 
+// unitKm is that of the distances in within(); no dimension has it.
+const unitKm search.Unit = "km"
+
 // unitNames lists them for people.
-const unitNames = "bytes as KiB, MiB, GiB, TiB, kB, MB, GB, TB, with /s for rates; times as ms, s, min, h, d; prices as /h, /GiB, /GiB/h"
+const unitNames = "bytes as KiB, MiB, GiB, TiB, kB, MB, GB, TB, with /s for rates; Mbit/s; times as ms, s, min, h, d; prices as /h, /GiB, /GiB/h"
+
+// suggestUnit says which unit was meant, or which there are.
+func suggestUnit(word string) string {
+	var known []string
+	for _, u := range units {
+		if strings.EqualFold(u.name, word) {
+			return "did you mean " + u.name + "?"
+		}
+		known = append(known, u.name)
+	}
+	if len(word) == 1 && strings.ContainsAny(word, "KMGTkgt") {
+		return "did you mean " + strings.ToUpper(word) + "iB?"
+	}
+	if near := suggest(word, known); near != "" {
+		return near
+	}
+	return unitNames
+}
+
+// words are the operators that may be written out.
+var words = map[string]string{"and": "&&", "or": "||", "not": "!"}
 
 // back returns where a rune of the parser's text stands in the user's.
 func (s *source) back(offset int) int {
@@ -68,7 +96,7 @@ func (s *source) back(offset int) int {
 	return s.origin[offset]
 }
 
-// rewrite replaces the numbers that have units.
+// rewrite replaces the numbers that have units, and the operators in words.
 func rewrite(text string) (*source, error) {
 	s := &source{original: []rune(text), units: make(map[int]unit)}
 	if len(s.original) > maxText {
@@ -86,7 +114,7 @@ func rewrite(text string) (*source, error) {
 			}
 			i = end
 		case isLetter(r):
-			i = s.copy(i, s.span(i, isWord))
+			i = s.word(i)
 		default:
 			i = s.copy(i, i+1)
 		}
@@ -114,6 +142,20 @@ func (s *source) copy(from, to int) int {
 		s.origin = append(s.origin, i)
 	}
 	return to
+}
+
+// word takes over a word and returns where it ends.
+func (s *source) word(begin int) int {
+	end := s.span(begin, isWord)
+	operator, ok := words[string(s.original[begin:end])]
+	if !ok {
+		return s.copy(begin, end)
+	}
+	for _, r := range operator {
+		s.text = append(s.text, r)
+		s.origin = append(s.origin, begin)
+	}
+	return end
 }
 
 // endOfString returns where the string that begins at i ends.
@@ -144,7 +186,7 @@ func (s *source) number(begin int) (end int, err error) {
 			for word < len(rest) && isLetter(rest[word]) {
 				word++
 			}
-			return 0, s.errorAt(end, "unknown unit "+quote(string(rest[:word])), unitNames)
+			return 0, s.errorAt(end, "unknown unit "+quote(string(rest[:word])), suggestUnit(string(rest[:word])))
 		}
 		if isExponent(rest) {
 			end = s.span(end+2, isDigit)
