@@ -3,13 +3,319 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"time"
 
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/sim/market"
+	"github.com/xenoserver/xeno/sim/network"
 	"github.com/xenoserver/xeno/sim/report"
+	"github.com/xenoserver/xeno/sim/rival"
+	"github.com/xenoserver/xeno/sim/trial"
+	"github.com/xenoserver/xeno/sim/xeno"
 )
 
 // Run carries out a scenario, every seed in turn, and returns what came of it.
 // progress is called now and then; it may be nil. When ctx ends, the report of
 // what there is comes back marked as partial, beside the error of ctx.
-func Run(_ context.Context, _ *Scenario, _ func(Progress)) (*report.Report, error) {
-	return nil, errors.New("sim: not built yet")
+func Run(ctx context.Context, s *Scenario, progress func(Progress)) (*report.Report, error) {
+	out := &report.Report{Scenario: s.Name, Description: s.Description}
+	p := &pace{scenario: s, tell: progress, total: len(s.Seeds) * s.steps()}
+	for _, seed := range s.Seeds {
+		r := &repetition{scenario: s, seed: seed, pace: p, run: report.Run{Seed: seed}}
+		err := r.carryOut(ctx)
+		if len(r.run.Algorithms) > 0 {
+			out.Runs = append(out.Runs, r.run)
+		}
+		if err != nil {
+			if ctxErr := context.Cause(ctx); ctxErr != nil && errors.Is(err, ctxErr) {
+				out.Partial, out.Why = true, "it was interrupted"
+			}
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// steps is how many queries and other units of progress a repetition has.
+func (s *Scenario) steps() int {
+	asked := s.Queries.Count * len(s.Queries.Classes) * len(s.Algorithms)
+	if s.Queries.Warm && slices.Contains(s.Algorithms, algorithmXeno) {
+		asked += s.Queries.Count * len(s.Queries.Classes)
+	}
+	return asked + unitLookups
+}
+
+// pace reports progress.
+type pace struct {
+	scenario    *Scenario
+	tell        func(Progress)
+	done, total int
+}
+
+func (p *pace) step(seed uint64, stage string, n int) {
+	p.done += n
+	if p.tell != nil {
+		p.tell(Progress{Seed: seed, Stage: stage, Done: p.done, Total: p.total, Elapsed: p.scenario.now()})
+	}
+}
+
+// now is the time on the scenario's clock.
+func (s *Scenario) now() time.Duration {
+	if s.Clock == nil {
+		return 0
+	}
+	return s.Clock()
+}
+
+const (
+	// unitLookups is how many plain lookups the unit of latency is the median of.
+	unitLookups = 1000
+	// algorithmXeno is the name of our own.
+	algorithmXeno = "xeno"
+)
+
+// A repetition is the scenario with one seed.
+type repetition struct {
+	scenario *Scenario
+	seed     uint64
+	pace     *pace
+	world    *trial.World
+	queries  map[string][]search.Query
+	wanted   map[string][]oracle
+	run      report.Run
+}
+
+// oracle is what the answer to one query must be.
+type oracle struct {
+	matches int              // in all
+	best    []int            // in order, up to the limit
+	set     map[int]struct{} // that match
+}
+
+func (r *repetition) carryOut(ctx context.Context) error {
+	r.pace.step(r.seed, "build", 0)
+	var err error
+	if r.world, err = r.scenario.world(r.seed); err != nil {
+		return err
+	}
+	r.run.Engine.Nodes = r.scenario.Network.Nodes
+	if err := r.draw(ctx); err != nil {
+		return err
+	}
+	if err := r.measureUnit(ctx); err != nil {
+		return err
+	}
+	begin, events := r.scenario.now(), r.world.Net.Events()
+	for _, name := range r.scenario.Algorithms {
+		if err := r.measure(ctx, name); err != nil {
+			return err
+		}
+	}
+	e := &r.run.Engine
+	e.Events = r.world.Net.Events()
+	e.BytesPerNode = float64(r.world.Net.Bytes()) / float64(e.Nodes)
+	if took := r.scenario.now() - begin; took > 0 {
+		e.Speed = float64(e.Events-events) / took.Seconds()
+	}
+	return nil
+}
+
+// draw makes the queries and what their answers must be.
+func (r *repetition) draw(ctx context.Context) error {
+	requests, err := r.scenario.requests()
+	if err != nil {
+		return err
+	}
+	r.queries, r.wanted = make(map[string][]search.Query), make(map[string][]oracle)
+	q := r.scenario.Queries
+	rng := stream(r.seed, streamQueries)
+	for _, class := range q.Classes {
+		r.pace.step(r.seed, "draw "+class, 0)
+		cfg := market.QueryConfig{Limit: q.Limit, Zipf: q.Zipf, Pool: q.Pool, Requests: requests}
+		queries, err := market.Queries(r.world.Market, class, q.Count, cfg, rng)
+		if err != nil {
+			return fmt.Errorf("sim: draw %s queries: %w", class, err)
+		}
+		r.queries[class] = queries
+		for _, query := range queries {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			r.wanted[class] = append(r.wanted[class], r.consult(query))
+		}
+	}
+	return nil
+}
+
+// consult asks the oracle.
+func (r *repetition) consult(q search.Query) oracle {
+	all := r.world.Market.Select(search.Query{Where: q.Where})
+	o := oracle{matches: len(all), best: r.world.Market.Select(q)}
+	if q.OrderBy == "" && q.Limit > 0 {
+		o.set = make(map[int]struct{}, len(all))
+		for _, i := range all {
+			o.set[i] = struct{}{}
+		}
+	}
+	return o
+}
+
+// recall is the part of what the oracle wants that an answer has.
+func (o *oracle) recall(servers []network.NodeID) float64 {
+	if len(o.best) == 0 {
+		return 1
+	}
+	want := o.set
+	if want == nil {
+		want = make(map[int]struct{}, len(o.best))
+		for _, i := range o.best {
+			want[i] = struct{}{}
+		}
+	}
+	hit := make(map[int]struct{}, len(servers))
+	for _, s := range servers {
+		if _, ok := want[int(s)]; ok {
+			hit[int(s)] = struct{}{}
+		}
+	}
+	return min(1, float64(len(hit))/float64(len(o.best)))
+}
+
+// measureUnit finds the unit of latency: the median of plain lookups.
+func (r *repetition) measureUnit(ctx context.Context) error {
+	rng := stream(r.seed, streamUnit)
+	net := r.world.Net
+	var took []time.Duration
+	for range unitLookups {
+		key, from := rng.Uint64(), r.client(rng.IntN)
+		holders := net.Closest(nil, key, dht.K)
+		begin, over := net.Now(), false
+		net.Find(from, key, func(id network.NodeID) bool { return slices.Contains(holders, id) }, func(_ network.NodeID, ok bool, _ int) {
+			over = true
+			if ok {
+				took = append(took, net.Now()-begin)
+			}
+		})
+		if err := net.RunWhile(ctx, func() bool { return !over }); err != nil {
+			return err
+		}
+	}
+	r.pace.step(r.seed, "plain lookups", unitLookups)
+	if len(took) == 0 {
+		return errors.New("sim: no plain lookup succeeded: lower network.unreachable or network.loss")
+	}
+	slices.Sort(took)
+	r.run.Unit = took[len(took)/2]
+	return nil
+}
+
+// client draws a node that is up.
+func (r *repetition) client(intN func(int) int) network.NodeID {
+	for {
+		if id := network.NodeID(intN(r.world.Net.Len())); r.world.Net.Answers(id) { //nolint:gosec // below MaxNodes
+			return id
+		}
+	}
+}
+
+// measure asks one algorithm everything.
+func (r *repetition) measure(ctx context.Context, name string) error {
+	r.pace.step(r.seed, "publish "+name, 0)
+	out := report.Algorithm{Name: name}
+	temperatures := []bool{false}
+	if name == algorithmXeno && r.scenario.Queries.Warm {
+		temperatures = append(temperatures, true)
+	}
+	var index *xeno.Index
+	for _, warm := range temperatures {
+		var algorithm trial.Algorithm
+		var err error
+		if name == algorithmXeno {
+			if index == nil {
+				if index, err = xeno.NewIndex(ctx, *r.world, 0); err != nil {
+					return err
+				}
+			}
+			algorithm = xeno.New(index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify})
+		} else if algorithm, err = rival.New(name, *r.world); err != nil {
+			return err
+		}
+		for _, class := range r.scenario.Queries.Classes {
+			c, err := r.ask(ctx, algorithm, class, warm)
+			out.Classes = append(out.Classes, c)
+			if err != nil {
+				r.run.Algorithms = append(r.run.Algorithms, out)
+				return err
+			}
+		}
+	}
+	r.run.Algorithms = append(r.run.Algorithms, out)
+	return nil
+}
+
+// warmClients is how many clients share the queries of warm ones.
+const warmClients = 10
+
+// ask asks an algorithm all queries of a class, one after the other. A warm
+// client has asked one of them before.
+func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, warm bool) (report.Class, error) {
+	out := report.Class{Name: class, Warm: warm}
+	net, rng := r.world.Net, stream(r.seed, streamClients)
+	stage := "ask " + a.Name() + " " + class
+	var clients []network.NodeID
+	queries := r.queries[class]
+	if warm {
+		stage += " warm"
+		for i := range min(warmClients, len(queries)) {
+			clients = append(clients, r.client(rng.IntN))
+			if _, _, err := r.one(ctx, a, trial.Task{Class: class, Client: clients[i], Query: queries[len(queries)-1-i], Count: class == trial.Count}); err != nil {
+				return out, err
+			}
+		}
+	}
+	net.ResetLoads()
+	begin := net.Now()
+	for i, q := range queries {
+		client := r.client(rng.IntN)
+		if warm {
+			client = clients[i%len(clients)]
+		} else if err := net.Run(ctx, net.Now()+time.Duration(rng.ExpFloat64()*float64(r.scenario.Queries.Interval))); err != nil {
+			return out, err
+		}
+		at := net.Now() - begin
+		o, took, err := r.one(ctx, a, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count})
+		if err != nil {
+			return out, err
+		}
+		want := &r.wanted[class][i]
+		sample := report.Sample{
+			At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, True: want.matches, Complete: o.Complete,
+		}
+		if class != trial.Count {
+			sample.Recall = want.recall(o.Servers)
+		}
+		out.Samples = append(out.Samples, sample)
+		r.pace.step(r.seed, stage, 1)
+	}
+	out.Load = report.LoadOf(net.Loads(), len(queries))
+	return out, nil
+}
+
+// taskTimeout bounds one query in virtual time; an algorithm that takes longer
+// is broken.
+const taskTimeout = time.Hour
+
+// one carries out one task to its end.
+func (r *repetition) one(ctx context.Context, a trial.Algorithm, t trial.Task) (out trial.Outcome, took time.Duration, err error) {
+	net := r.world.Net
+	begin, over := net.Now(), false
+	a.Start(t, nil, func(o trial.Outcome) { out, took, over = o, net.Now()-begin, true })
+	err = net.RunWhile(ctx, func() bool { return !over && net.Now()-begin < taskTimeout })
+	if err == nil && !over {
+		err = fmt.Errorf("sim: %s does not end a %s query", a.Name(), t.Class)
+	}
+	return out, took, err
 }

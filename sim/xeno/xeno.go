@@ -19,12 +19,53 @@ type Options struct {
 
 // Xeno answers tasks with production's Seeker.
 type Xeno struct {
-	index *Index
-	opts  Options
+	index  *Index
+	opts   Options
+	memory map[network.NodeID]map[search.CellID]remembered
 }
 
+// A remembered is what a client saw of an inner cell.
+type remembered struct {
+	search.Glimpse
+	at time.Duration
+}
+
+// These are what node/index has.
+const (
+	memoryTTL = time.Minute
+	guides    = 2
+)
+
 // New returns the algorithm over an index.
-func New(index *Index, opts Options) *Xeno { return &Xeno{index: index, opts: opts} }
+func New(index *Index, opts Options) *Xeno {
+	return &Xeno{index: index, opts: opts, memory: make(map[network.NodeID]map[search.CellID]remembered)}
+}
+
+// known returns what a client remembers.
+func (x *Xeno) known(client network.NodeID) map[search.CellID]search.Glimpse {
+	if !x.opts.Warm {
+		return nil
+	}
+	now, out := x.index.world.Net.Now(), make(map[search.CellID]search.Glimpse)
+	for id, r := range x.memory[client] {
+		if now-r.at < memoryTTL {
+			out[id] = r.Glimpse
+		}
+	}
+	return out
+}
+
+func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse) {
+	if !x.opts.Warm {
+		return
+	}
+	if x.memory[client] == nil {
+		x.memory[client] = make(map[search.CellID]remembered)
+	}
+	for _, g := range seen {
+		x.memory[client][g.Cell] = remembered{g, x.index.world.Net.Now()}
+	}
+}
 
 // Name returns "xeno".
 func (x *Xeno) Name() string { return "xeno" }
@@ -45,7 +86,7 @@ type seeking struct {
 func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) {
 	s := &seeking{x: x, net: x.index.world.Net, task: t, begin: x.index.world.Net.Now(), trace: trace, done: done}
 	machine, err := search.NewSeeker(x.index.schema, t.Query, search.SeekerConfig{
-		Verify: x.opts.Verify, Near: func(id dht.PeerID) time.Duration {
+		Verify: x.opts.Verify, Known: x.known(t.Client), Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
 			to, ok := s.net.NodeOf(id)
 			if !ok {
 				return time.Second
@@ -63,6 +104,8 @@ func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcom
 func (s *seeking) step(in search.SeekerInput) {
 	for _, e := range s.machine.Step(s.net.Clock(), in) {
 		switch e := e.(type) {
+		case search.Consult:
+			s.consult(e)
 		case search.Locate:
 			s.locate(e.Cell)
 		case search.Ask:
@@ -75,6 +118,37 @@ func (s *seeking) step(in search.SeekerInput) {
 			s.finish(e)
 		}
 	}
+}
+
+// guides are the nearest participants that the client is connected to.
+func (s *seeking) guides() (contacts []dht.Contact) {
+	for _, n := range s.net.Neighbours(s.task.Client, guides) {
+		contacts = append(contacts, dht.Contact{ID: s.net.PeerID(n)})
+	}
+	return contacts
+}
+
+// consult asks a guide, which as a server publishes to every root.
+func (s *seeking) consult(e search.Consult) {
+	at := s.net.Now()
+	to, _ := s.net.NodeOf(e.To.ID)
+	s.requests++
+	in := search.Guided{From: e.To.ID}
+	s.net.Request(s.task.Client, to, func() {
+		for _, id := range e.Cells {
+			g := search.Glimpse{Cell: id}
+			for _, h := range s.x.index.holders(s.x.index.find(id)) {
+				g.Holders = append(g.Holders, dht.Contact{ID: s.net.PeerID(h)})
+			}
+			in.Glimpses = append(in.Glimpses, g)
+		}
+	}, func(ok bool) {
+		s.hop(at, to, "consult", ok)
+		if !ok {
+			in.Glimpses = nil
+		}
+		s.step(in)
+	})
 }
 
 func (s *seeking) locate(cell search.CellID) {
@@ -126,6 +200,7 @@ func (s *seeking) hop(at time.Duration, to network.NodeID, what string, ok bool)
 }
 
 func (s *seeking) finish(f search.Finish) {
+	s.x.remember(s.task.Client, f.Seen)
 	out := trial.Outcome{
 		Estimated: float64(f.Answer.Estimated), Requests: s.requests, Latency: s.net.Now() - s.begin, Complete: f.Answer.Complete,
 	}
