@@ -134,10 +134,15 @@ func (r *repetition) draw(ctx context.Context) error {
 	rng := stream(r.seed, streamQueries)
 	for _, class := range q.Classes {
 		r.pace.step(r.seed, "draw "+class, 0)
-		cfg := market.QueryConfig{Limit: q.Limit, Zipf: q.Zipf, Pool: q.Pool, Requests: requests}
-		queries, err := market.Queries(r.world.Market, class, q.Count, cfg, rng)
+		asking := market.Asking{Zipf: zeroable(q.Zipf), Distinct: q.Pool, Requests: requests}
+		queries, err := r.world.Market.Queries(ctx, class, q.Count, asking, rng)
 		if err != nil {
 			return fmt.Errorf("sim: draw %s queries: %w", class, err)
+		}
+		for i := range queries {
+			if queries[i].Limit > 0 {
+				queries[i].Limit = q.Limit
+			}
 		}
 		r.queries[class] = queries
 		for _, query := range queries {

@@ -82,7 +82,7 @@ func TestExplore(t *testing.T) {
 	t.Logf("L = %s", L)
 	n := 60
 	for _, class := range trial.Classes() {
-		qs, err := market.Queries(w.Market, class, n, market.QueryConfig{}, rand.New(rand.NewPCG(1, 1)))
+		qs, err := w.Market.Queries(t.Context(), class, n, market.Asking{}, rand.New(rand.NewPCG(1, 1)))
 		if err != nil {
 			t.Fatal(class, err)
 		}
