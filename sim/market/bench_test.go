@@ -85,3 +85,17 @@ func BenchmarkNew(b *testing.B) {
 		newMarket(b, cfg)
 	}
 }
+
+func BenchmarkQueries(b *testing.B) {
+	m := benchmarkMarket(b)
+	for _, class := range Classes() {
+		b.Run(class, func(b *testing.B) {
+			rng := newRand(3)
+			for b.Loop() {
+				if _, err := m.Queries(b.Context(), class, 2, Asking{}, rng); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -159,15 +159,13 @@ func (d *draft) aimAt() bool {
 	}
 	d.targets = []dht.Coordinate{first}
 	for range d.rng.IntN(3) {
-		if other, ok := d.nearest(8); ok >= 0 {
+		if other, server := d.nearest(8); server >= 0 {
 			d.targets = append(d.targets, other)
 		}
 	}
-	server := 0
-	if _, server = d.nearest(64); server < 0 {
+	if _, d.server = d.nearest(64); d.server < 0 {
 		return false
 	}
-	d.server = server
 	d.ordered = d.rng.IntN(3) > 0
 	if !d.ordered || d.rng.IntN(2) == 0 {
 		d.knobs = append(d.knobs, d.within())
