@@ -72,8 +72,8 @@ type Load struct {
 	Messages uint64  `json:"messages"` // received in all
 	Max      uint32  `json:"max"`      // by the hottest node
 	MaxShare float64 `json:"max_share"`
-	// Deciles are the cumulated share of messages that the hottest nodes
-	// received, at each of Parts.
+	// Cumulated is the share of messages that the hottest nodes received, at
+	// each of Parts.
 	Cumulated []float64 `json:"cumulated"`
 }
 

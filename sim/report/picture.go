@@ -1,0 +1,390 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// A Picture is a drawing of curves.
+type Picture struct {
+	Name   string // of a file, without its ending: "latency-needle"
+	Title  string
+	Curves []string // as the legend names them
+	plot   *plot.Plot
+}
+
+const (
+	width  = 16 * vg.Centimeter
+	height = 10 * vg.Centimeter
+	// maxPoints bounds a curve of a distribution: more than there are pixels.
+	maxPoints = 400
+	// spread is from which ratio of the greatest to the least on an axis is
+	// logarithmic.
+	spread = 30
+)
+
+// A curve is what one algorithm has in a picture.
+type curve struct {
+	name      string
+	warm      bool
+	colour    int // of the palette
+	points    plotter.XYs
+	intervals []struct{ Low, High float64 } // of points, below and above; nil: none
+	dots      bool
+}
+
+// palette is that of Okabe and Ito, which colour-blind people tell apart, and
+// two more.
+func palette(i int) color.Color {
+	colours := []color.RGBA{
+		{0, 114, 178, 255},
+		{120, 120, 120, 255},
+		{213, 94, 0, 255},
+		{0, 158, 115, 255},
+		{204, 121, 167, 255},
+		{230, 159, 0, 255},
+		{86, 180, 233, 255},
+		{101, 67, 33, 255},
+		{40, 40, 40, 255},
+	}
+	return colours[i%len(colours)]
+}
+
+// Pictures draws the distributions of latency factor and requests, and of the
+// load on nodes, for each class.
+func (r *Report) Pictures() ([]Picture, error) {
+	var out []Picture
+	var classes []string
+	for _, k := range r.kinds() {
+		if !slices.Contains(classes, k.class) {
+			classes = append(classes, k.class)
+		}
+	}
+	for _, class := range classes {
+		for _, draw := range []func(string) (Picture, error){r.latencyPicture, r.requestsPicture, r.loadPicture} {
+			p, err := draw(class)
+			if err != nil {
+				return nil, err
+			}
+			if len(p.Curves) > 0 {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (r *Report) latencyPicture(class string) (Picture, error) {
+	return drawing("latency-"+class, class+": latency", "latency, in plain lookups (L)", "part of queries",
+		r.distributions(class, func(run *Run, s Sample) float64 { return run.Factor(s.Latency) }))
+}
+
+func (r *Report) requestsPicture(class string) (Picture, error) {
+	return drawing("requests-"+class, class+": requests", "requests of a query", "part of queries",
+		r.distributions(class, func(_ *Run, s Sample) float64 { return float64(s.Requests) }))
+}
+
+// distributions returns, for each algorithm, the part of queries up to each
+// value, over all seeds.
+func (r *Report) distributions(class string, value func(*Run, Sample) float64) []curve {
+	var out []curve
+	for i, name := range r.names() {
+		for _, warm := range []bool{false, true} {
+			var values []float64
+			for j := range r.Runs {
+				if c := r.Runs[j].class(name, class, warm); c != nil {
+					for _, s := range c.Samples {
+						values = append(values, value(&r.Runs[j], s))
+					}
+				}
+			}
+			if len(values) > 0 {
+				out = append(out, curve{name: label(name, warm), warm: warm, colour: i, points: steps(values)})
+			}
+		}
+	}
+	return out
+}
+
+// steps is the empirical distribution, thinned to what can be seen.
+func steps(values []float64) plotter.XYs {
+	slices.Sort(values)
+	n := len(values)
+	points := plotter.XYs{{X: values[0], Y: 0}}
+	every := max(1, n/maxPoints)
+	for i, v := range values {
+		last := i == n-1
+		if !last && (values[i+1] == v || i%every != 0) {
+			continue
+		}
+		points = append(points, plotter.XY{X: v, Y: points[len(points)-1].Y}, plotter.XY{X: v, Y: float64(i+1) / float64(n)})
+	}
+	return points
+}
+
+// loadPicture draws how much of all messages the hottest nodes received.
+func (r *Report) loadPicture(class string) (Picture, error) {
+	var curves []curve
+	for i, name := range r.names() {
+		for _, warm := range []bool{false, true} {
+			sum, runs := make([]float64, len(Parts())), 0.0
+			for j := range r.Runs {
+				if c := r.Runs[j].class(name, class, warm); c != nil && c.Load.Messages > 0 && len(c.Load.Cumulated) == len(sum) {
+					runs++
+					for k, x := range c.Load.Cumulated {
+						sum[k] += x
+					}
+				}
+			}
+			if runs == 0 {
+				continue
+			}
+			c := curve{name: label(name, warm), warm: warm, colour: i, dots: true}
+			for k, part := range Parts() {
+				c.points = append(c.points, plotter.XY{X: 100 * part, Y: sum[k] / runs})
+			}
+			curves = append(curves, c)
+		}
+	}
+	return drawing("load-"+class, class+": load", "hottest nodes, % of all", "part of messages that they received", curves)
+}
+
+// Growth draws how figures of each class change over the reports of a sweep:
+// over the number of nodes where that changes, else over the sweep's values in
+// their order.
+func Growth(all []*Summary) ([]Picture, error) {
+	var out []Picture
+	var classes []string
+	for _, s := range all {
+		for _, r := range s.Rows {
+			if !slices.Contains(classes, r.Class) {
+				classes = append(classes, r.Class)
+			}
+		}
+	}
+	x, axis := positionsOf(all)
+	for _, class := range classes {
+		for _, f := range []struct{ figure, name, axis string }{
+			{FactorP50, "latency", "latency p50, in plain lookups (L)"},
+			{RequestsP50, "requests", "requests p50"},
+			{Recall, "recall", "recall"},
+		} {
+			p, err := drawing("growth-"+f.name+"-"+class, class+": "+f.name, axis, f.axis, growth(all, x, class, f.figure))
+			if err != nil {
+				return nil, err
+			}
+			if len(p.Curves) > 0 {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+// positionsOf returns where each report stands on the horizontal axis.
+func positionsOf(all []*Summary) (x []float64, axis string) {
+	differ := false
+	for i, s := range all {
+		x = append(x, float64(s.Engine.Nodes))
+		differ = differ || i > 0 && s.Engine.Nodes != all[0].Engine.Nodes
+	}
+	if differ {
+		return x, "servers"
+	}
+	axis = "run"
+	for i, s := range all {
+		x[i] = float64(i + 1)
+		if name, value, ok := bytesCut(s.Value); ok {
+			if v, err := strconv.ParseFloat(value, 64); err == nil {
+				x[i], axis = v, name
+			}
+		}
+	}
+	return x, axis
+}
+
+func bytesCut(value string) (name, number string, ok bool) {
+	before, after, ok := bytes.Cut([]byte(value), []byte(" = "))
+	return string(before), string(after), ok
+}
+
+func growth(all []*Summary, x []float64, class, figure string) []curve {
+	var out []curve
+	for i, name := range algorithmsOf(all) {
+		for _, warm := range []bool{false, true} {
+			c := curve{name: label(name, warm), warm: warm, colour: i, dots: true}
+			for j, s := range all {
+				e := s.Figure(name, class, warm, figure)
+				if math.IsNaN(e.Value) {
+					continue
+				}
+				c.points = append(c.points, plotter.XY{X: x[j], Y: e.Value})
+				ends := struct{ Low, High float64 }{}
+				if e.HasInterval() {
+					ends.Low, ends.High = e.Value-e.Low, e.High-e.Value
+				}
+				c.intervals = append(c.intervals, ends)
+			}
+			if len(c.points) > 0 {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// algorithmsOf returns all algorithms of some summaries, in their order.
+func algorithmsOf(all []*Summary) []string {
+	var out []string
+	for _, s := range all {
+		for _, r := range s.Rows {
+			if !slices.Contains(out, r.Algorithm) {
+				out = append(out, r.Algorithm)
+			}
+		}
+	}
+	return out
+}
+
+// drawing makes a picture of curves.
+func drawing(name, title, x, y string, curves []curve) (Picture, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	sans := func(f *font.Font, size vg.Length) { f.Variant, f.Size = "Sans", size }
+	sans(&p.Title.TextStyle.Font, 12)
+	sans(&p.X.Label.TextStyle.Font, 10)
+	sans(&p.Y.Label.TextStyle.Font, 10)
+	sans(&p.X.Tick.Label.Font, 9)
+	sans(&p.Y.Tick.Label.Font, 9)
+	sans(&p.Legend.TextStyle.Font, 9)
+	p.Title.Padding = 6
+	scale(&p.X, curves, func(at plotter.XY) float64 { return at.X })
+	scale(&p.Y, curves, func(at plotter.XY) float64 { return at.Y })
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
+	p.Add(grid)
+	pic := Picture{Name: name, Title: title, plot: p}
+	for _, c := range curves {
+		if err := c.addTo(p); err != nil {
+			return pic, fmt.Errorf("draw %s: %w", name, err)
+		}
+		pic.Curves = append(pic.Curves, c.name)
+	}
+	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = false, -6, 8
+	p.Legend.ThumbnailWidth = 22
+	return pic, nil
+}
+
+// scale makes an axis logarithmic where values are far apart, and moves what
+// is zero or less to its lower end.
+func scale(axis *plot.Axis, curves []curve, of func(plotter.XY) float64) {
+	least, most := math.Inf(1), 0.0
+	zero := false
+	for _, c := range curves {
+		for _, at := range c.points {
+			if v := of(at); v > 0 {
+				least, most = min(least, v), max(most, v)
+			} else {
+				zero = true
+			}
+		}
+	}
+	if most <= spread*least || zero && axis.Label.Text != "requests of a query" {
+		axis.Min = 0
+		return
+	}
+	axis.Scale, axis.Tick.Marker = plot.LogScale{}, logTicks{}
+	axis.Min = least
+}
+
+// logTicks labels powers of ten in full: 1,000 and not 1e+03.
+type logTicks struct{}
+
+// Ticks implements plot.Ticker.
+func (logTicks) Ticks(least, most float64) []plot.Tick {
+	ticks := plot.LogTicks{Prec: -1}.Ticks(least, most)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = strconv.FormatFloat(round(ticks[i].Value), 'f', -1, 64)
+		}
+	}
+	return ticks
+}
+
+// addTo draws a curve.
+func (c curve) addTo(p *plot.Plot) error {
+	points := slices.Clone(c.points)
+	if _, log := p.X.Scale.(plot.LogScale); log {
+		for i := range points {
+			points[i].X = max(points[i].X, p.X.Min)
+		}
+	}
+	line, err := plotter.NewLine(points)
+	if err != nil {
+		return err
+	}
+	line.Color, line.Width = palette(c.colour), 1.4
+	if c.colour == 0 {
+		line.Width = 2.2
+	}
+	if c.warm {
+		line.Dashes = []vg.Length{5, 3}
+	}
+	p.Add(line)
+	p.Legend.Add(c.name, line)
+	if c.dots {
+		dots, err := plotter.NewScatter(points)
+		if err != nil {
+			return err
+		}
+		dots.Shape, dots.Color, dots.Radius = draw.CircleGlyph{}, palette(c.colour), 2
+		p.Add(dots)
+	}
+	if _, log := p.Y.Scale.(plot.LogScale); c.intervals != nil && !log {
+		bars, err := plotter.NewYErrorBars(barred{points, c.intervals})
+		if err != nil {
+			return err
+		}
+		bars.Color, bars.CapWidth = palette(c.colour), 4
+		p.Add(bars)
+	}
+	return nil
+}
+
+// barred gives points their intervals.
+type barred struct {
+	plotter.XYs
+	ends []struct{ Low, High float64 }
+}
+
+// YError implements plotter.YErrorer.
+func (b barred) YError(i int) (low, high float64) { return b.ends[i].Low, b.ends[i].High }
+
+// WriteSVG writes the picture as SVG, with text as text.
+func (p Picture) WriteSVG(w io.Writer) error {
+	c := vgsvg.New(width, height)
+	p.plot.Draw(draw.New(c))
+	_, err := c.WriteTo(w)
+	return err
+}
+
+// WritePNG writes the picture as PNG, 1,260 pixels wide.
+func (p Picture) WritePNG(w io.Writer) error {
+	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(200))}
+	p.plot.Draw(draw.New(c))
+	_, err := c.WriteTo(w)
+	return err
+}

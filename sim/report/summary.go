@@ -1,0 +1,257 @@
+package report
+
+import (
+	"math"
+	"slices"
+)
+
+// Names of figures of a class, as JSON has them.
+const (
+	FactorP50     = "latency_factor_p50"
+	FactorP99     = "latency_factor_p99"
+	MillisP50     = "latency_ms_p50"
+	MillisP99     = "latency_ms_p99"
+	RequestsP50   = "requests_p50"
+	RequestsP99   = "requests_p99"
+	RequestsMean  = "requests_mean"
+	Recall        = "recall"
+	EstimateError = "estimate_error_p50" // of how many match, as a part of how many do
+	Complete      = "complete"           // part of answers that say so
+	LoadMaxShare  = "load_max_share"
+	Refresh       = "messages_per_refresh"
+)
+
+// Figures returns the names of a class's figures, in the order of tables.
+func Figures() []string {
+	return []string{
+		FactorP50, FactorP99, MillisP50, MillisP99, RequestsP50, RequestsP99, RequestsMean,
+		Recall, EstimateError, Complete, LoadMaxShare, Refresh,
+	}
+}
+
+// EngineFigures returns the names of the engine's figures.
+func EngineFigures() []string {
+	return []string{"nodes", "events", "events_per_second", "bytes_per_node"}
+}
+
+// Plain is the algorithm that is the unit L. It finds one key and no servers,
+// so it is never the best.
+const Plain = "kademlia"
+
+// A Row is the figures of an algorithm in a class.
+type Row struct {
+	Algorithm, Class string
+	Warm             bool
+	Queries          int // over all seeds
+	Figures          map[string]Estimate
+}
+
+// label names an algorithm, asked by cold or warm clients, for people.
+func label(algorithm string, warm bool) string {
+	if warm {
+		return algorithm + ", warm"
+	}
+	return algorithm
+}
+
+// A Summary is a report without its samples.
+type Summary struct {
+	Scenario, Description, Value string
+	Partial                      bool
+	Why                          string
+	Seeds                        []uint64
+	UnitMillis                   float64
+	Engine                       Engine
+	Rows                         []Row // by class, then cold before warm, then algorithm
+	Digest                       string
+}
+
+// IntervalOf says what the intervals are.
+func (s *Summary) IntervalOf() string {
+	if len(s.Seeds) > 1 {
+		return "Means over seeds with 95 % confidence intervals (Student's t)."
+	}
+	return "One seed; 95 % confidence intervals over its queries: of percentiles by order statistics, of means Student's t."
+}
+
+// Summarise computes every figure. With several seeds a figure is the mean of
+// those of the seeds; those that did not come to their end count where they
+// have samples.
+func (r *Report) Summarise() *Summary {
+	s := &Summary{
+		Scenario: r.Scenario, Description: r.Description, Value: r.Value, Partial: r.Partial, Why: r.Why, Digest: r.Digest(),
+	}
+	var units []float64
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		s.Seeds = append(s.Seeds, run.Seed)
+		units = append(units, millis(run.Unit))
+		s.Engine.Nodes = max(s.Engine.Nodes, run.Engine.Nodes)
+		s.Engine.Events += run.Engine.Events
+		s.Engine.BytesPerNode = max(s.Engine.BytesPerNode, run.Engine.BytesPerNode)
+		s.Engine.Speed += run.Engine.Speed / float64(len(r.Runs))
+	}
+	s.UnitMillis = mean(units).Value
+	for _, k := range r.kinds() {
+		for _, a := range r.names() {
+			if row, ok := r.row(a, k.class, k.warm); ok {
+				s.Rows = append(s.Rows, row)
+			}
+		}
+	}
+	return s
+}
+
+// A kind is a class of queries, by cold or warm clients.
+type kind struct {
+	class string
+	warm  bool
+}
+
+// kinds returns all that the report has, in the order of the first algorithm
+// that has them, warm after cold.
+func (r *Report) kinds() []kind {
+	var classes []string
+	warm := map[string]bool{}
+	for _, run := range r.Runs {
+		for _, a := range run.Algorithms {
+			for _, c := range a.Classes {
+				if !slices.Contains(classes, c.Name) {
+					classes = append(classes, c.Name)
+				}
+				warm[c.Name] = warm[c.Name] || c.Warm
+			}
+		}
+	}
+	var out []kind
+	for _, c := range classes {
+		out = append(out, kind{c, false})
+		if warm[c] {
+			out = append(out, kind{c, true})
+		}
+	}
+	return out
+}
+
+// names returns the algorithms in the order of the report.
+func (r *Report) names() []string {
+	var out []string
+	for _, run := range r.Runs {
+		for _, a := range run.Algorithms {
+			if !slices.Contains(out, a.Name) {
+				out = append(out, a.Name)
+			}
+		}
+	}
+	return out
+}
+
+// row computes the figures of an algorithm and class over all seeds; false
+// where no query was answered.
+func (r *Report) row(algorithm, class string, warm bool) (Row, bool) {
+	row := Row{Algorithm: algorithm, Class: class, Warm: warm, Figures: map[string]Estimate{}}
+	var each []map[string]Estimate
+	for i := range r.Runs {
+		run := &r.Runs[i]
+		c := run.class(algorithm, class, warm)
+		if c == nil || len(c.Samples) == 0 {
+			continue
+		}
+		row.Queries += len(c.Samples)
+		each = append(each, run.figures(c, run.algorithm(algorithm).Refresh))
+	}
+	switch len(each) {
+	case 0:
+		return row, false
+	case 1:
+		row.Figures = each[0]
+		return row, true
+	}
+	for _, name := range Figures() {
+		var values []float64
+		for _, figures := range each {
+			if x := figures[name].Value; !math.IsNaN(x) {
+				values = append(values, x)
+			}
+		}
+		row.Figures[name] = mean(values)
+	}
+	return row, true
+}
+
+// figures computes those of one run.
+func (r *Run) figures(c *Class, refresh float64) map[string]Estimate {
+	var factors, latencies, requests, recalls, errs, complete []float64
+	for _, s := range c.Samples {
+		factors = append(factors, r.Factor(s.Latency))
+		latencies = append(latencies, millis(s.Latency))
+		requests = append(requests, float64(s.Requests))
+		recalls = append(recalls, s.Recall)
+		errs = append(errs, math.Abs(s.Estimated-float64(s.True))/float64(max(1, s.True)))
+		complete = append(complete, part(s.Complete))
+	}
+	for _, values := range [][]float64{factors, latencies, requests, errs} {
+		slices.Sort(values)
+	}
+	return map[string]Estimate{
+		FactorP50: percentile(factors, 0.5), FactorP99: percentile(factors, 0.99),
+		MillisP50: percentile(latencies, 0.5), MillisP99: percentile(latencies, 0.99),
+		RequestsP50: percentile(requests, 0.5), RequestsP99: percentile(requests, 0.99), RequestsMean: mean(requests),
+		Recall: mean(recalls), EstimateError: percentile(errs, 0.5), Complete: mean(complete),
+		LoadMaxShare: bare(c.Load.MaxShare), Refresh: bare(refresh),
+	}
+}
+
+func part(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Figure finds one figure; class is empty for those of the engine. It is NaN
+// where there is none.
+func (s *Summary) Figure(algorithm, class string, warm bool, name string) Estimate {
+	if algorithm == "" {
+		switch name {
+		case "nodes":
+			return bare(float64(s.Engine.Nodes))
+		case "events":
+			return bare(float64(s.Engine.Events))
+		case "events_per_second":
+			return bare(s.Engine.Speed)
+		case "bytes_per_node":
+			return bare(s.Engine.BytesPerNode)
+		}
+	}
+	for _, r := range s.Rows {
+		if r.Algorithm == algorithm && r.Class == class && r.Warm == warm {
+			if e, ok := r.Figures[name]; ok {
+				return e
+			}
+		}
+	}
+	return bare(math.NaN())
+}
+
+// best returns the best value of a figure among the rows of one class: the
+// greatest recall, or the least of what costs among those that find as much as
+// the best within a hundredth.
+func best(rows []Row, figure string) (float64, bool) {
+	most := math.Inf(-1)
+	for _, r := range rows {
+		if r.Algorithm != Plain {
+			most = math.Max(most, r.Figures[Recall].Value)
+		}
+	}
+	if figure == Recall {
+		return most, !math.IsInf(most, 0)
+	}
+	least := math.Inf(1)
+	for _, r := range rows {
+		if r.Algorithm != Plain && r.Figures[Recall].Value >= most-0.01 {
+			least = math.Min(least, r.Figures[figure].Value)
+		}
+	}
+	return least, !math.IsInf(least, 0)
+}
