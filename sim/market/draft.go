@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/search"
@@ -47,34 +48,68 @@ func (d *draft) aim(low, high int) int {
 	return int(float64(low) * math.Pow(float64(high)/float64(low), d.rng.Float64()))
 }
 
-// begin chooses a server and conditions around it.
+// begin chooses conditions and a server that they are built around.
 func (d *draft) begin() bool {
-	d.server, d.knobs = d.rng.IntN(d.m.servers), nil
-	if d.class == Proximity && !d.aimAt() {
-		return false
-	}
-	if len(d.how.Requests) > 0 && !d.ask(d.how.Requests[d.rng.IntN(len(d.how.Requests))]) {
-		return false
-	}
+	d.knobs = nil
 	conditions := 1 + d.rng.IntN(4)
 	if d.class == Needle {
 		conditions = 3 + d.rng.IntN(2) // few are alone in one dimension
 	}
-	chosen := make(map[string]bool)
-	for range 8 * conditions {
-		if len(d.knobs) >= conditions {
+	chosen := d.choose(conditions)
+	switch d.class {
+	case Proximity:
+		if !d.aimAt() {
+			return false
+		}
+	case Needle:
+		d.server = d.rarest(chosen)
+	default:
+		d.server = d.rng.IntN(d.m.servers)
+	}
+	if len(d.how.Requests) > 0 && !d.ask(d.how.Requests[d.rng.IntN(len(d.how.Requests))]) {
+		return false
+	}
+	for _, k := range chosen {
+		if len(d.knobs) == conditions {
 			break
 		}
-		k := pick(d.rng, kinds())
-		if chosen[k.dim] || len(d.how.Requests) > 0 && k.resource {
-			continue
-		}
-		chosen[k.dim] = true
-		if knob := k.make(d, k.dim); knob != nil {
+		if knob := d.turnable(k); knob != nil {
 			d.knobs = append(d.knobs, knob)
 		}
 	}
 	return len(d.knobs) > 0
+}
+
+// choose draws kinds of different dimensions, some more than wanted since the
+// server may lack one.
+func (d *draft) choose(conditions int) (chosen []kind) {
+	for range 8 * conditions {
+		k := pick(d.rng, kinds)
+		known := slices.ContainsFunc(chosen, func(other kind) bool { return other.dim == k.dim })
+		if known || len(d.how.Requests) > 0 && k.resource {
+			continue
+		}
+		if chosen = append(chosen, k); len(chosen) == conditions+2 {
+			break
+		}
+	}
+	return chosen
+}
+
+// rarest returns, of some servers drawn, the one that the fewest others equal
+// or surpass in what is asked.
+func (d *draft) rarest(chosen []kind) (best int) {
+	least := math.Inf(1)
+	for range rareServers {
+		i, share := d.rng.IntN(d.m.servers), 1.0
+		for _, k := range chosen {
+			share *= d.m.share(i, k)
+		}
+		if share < least {
+			best, least = i, share
+		}
+	}
+	return best
 }
 
 // ask takes over the conditions of a real request, and a server that has it.
@@ -129,6 +164,10 @@ func (d *draft) tighten(want, low, high int) (search.Predicate, bool) {
 	if perSample == 1 {
 		return d.among(m.sample, 0, want, low, high)
 	}
+	fewest := d.count(m.sample, d.at(1))
+	if float64(fewest)*perSample > 2*float64(high)+2*telling*perSample || float64(d.count(m.sample, d.at(0)))*perSample < float64(low)/2 {
+		return nil, false // no tightness will do
+	}
 	if inSample := int(float64(want) / perSample); inSample >= telling {
 		_, tight := d.bisect(m.sample, 0, inSample)
 		where := d.at(tight)
@@ -162,9 +201,12 @@ func (d *draft) bisect(candidates []int32, from float64, want int) (looser, tigh
 	looser, tighter = from, 1.0
 	for range maxSteps {
 		middle := (looser + tighter) / 2
-		if d.count(candidates, d.at(middle)) > want {
+		switch n := d.count(candidates, d.at(middle)); {
+		case n > want:
 			looser = middle
-		} else {
+		case n > want-1-want/20:
+			return looser, middle // near enough
+		default:
 			tighter = middle
 		}
 	}

@@ -14,37 +14,82 @@ import (
 // others do as tight goes from 0 to 1; nil where it says nothing.
 type knob func(tight float64) search.Predicate
 
-// A kind is a way to ask about a dimension. make returns nil where the draft's
-// server lacks it.
+// A manner is how a condition asks about a dimension.
+type manner uint8
+
+const (
+	atLeast manner = iota
+	atMost
+	equal
+	among  // equal, or one of several
+	member // of a set
+	newer  // a version
+	around // a place
+)
+
+// A kind is a dimension and how it is asked about.
 type kind struct {
 	dim      string
+	manner   manner
 	resource bool // replaced by real requests where there are some
-	make     func(d *draft, dim string) knob
 }
 
 // kinds says what people ask about, and how often.
-func kinds() []choice[kind] {
-	return []choice[kind]{
-		{0.15, kind{"free_cpu", true, (*draft).atLeast}},
-		{0.15, kind{"free_memory", true, (*draft).atLeast}},
-		{0.06, kind{"free_disk", true, (*draft).atLeast}},
-		{0.04, kind{"free_network", true, (*draft).atLeast}},
-		{0.05, kind{"free_gpu", true, (*draft).atLeast}},
-		{0.02, kind{"total_cpu", true, (*draft).atLeast}},
-		{0.01, kind{"gpu_memory", true, (*draft).atLeast}},
-		{0.13, kind{"price_hour", false, (*draft).atMost}},
-		{0.03, kind{"price_cpu", false, (*draft).atMost}},
-		{0.06, kind{"reputation", false, (*draft).atLeast}},
-		{0.03, kind{"uptime", false, (*draft).atLeast}},
-		{0.01, kind{"load", false, (*draft).atMost}},
-		{0.05, kind{"arch", false, (*draft).equal}},
-		{0.06, kind{"country", false, (*draft).oneOf}},
-		{0.07, kind{"environments", false, (*draft).member}},
-		{0.03, kind{"os", false, (*draft).equal}},
-		{0.02, kind{"kernel", false, (*draft).newer}},
-		{0.01, kind{"hypervisor", false, (*draft).equal}},
-		{0.02, kind{search.DimPlace, false, (*draft).around}},
+var kinds = []choice[kind]{
+	{0.15, kind{"free_cpu", atLeast, true}},
+	{0.15, kind{"free_memory", atLeast, true}},
+	{0.06, kind{"free_disk", atLeast, true}},
+	{0.04, kind{"free_network", atLeast, true}},
+	{0.05, kind{"free_gpu", atLeast, true}},
+	{0.02, kind{"total_cpu", atLeast, true}},
+	{0.01, kind{"gpu_memory", atLeast, true}},
+	{0.13, kind{"price_hour", atMost, false}},
+	{0.03, kind{"price_cpu", atMost, false}},
+	{0.06, kind{"reputation", atLeast, false}},
+	{0.03, kind{"uptime", atLeast, false}},
+	{0.01, kind{"load", atMost, false}},
+	{0.05, kind{"arch", equal, false}},
+	{0.06, kind{"country", among, false}},
+	{0.07, kind{"environments", member, false}},
+	{0.03, kind{"os", equal, false}},
+	{0.02, kind{"kernel", newer, false}},
+	{0.01, kind{"hypervisor", equal, false}},
+	{0.02, kind{search.DimPlace, around, false}},
+}
+
+// turnable returns a knob of a kind, nil where the server lacks the dimension.
+func (d *draft) turnable(k kind) knob {
+	switch k.manner {
+	case atLeast:
+		return d.atLeast(k.dim)
+	case atMost:
+		return d.atMost(k.dim)
+	case equal:
+		return d.equal(k.dim)
+	case among:
+		return d.oneOf(k.dim)
+	case member:
+		return d.member(k.dim)
+	case newer:
+		return d.newer(k.dim)
+	default:
+		return d.around(k.dim)
 	}
+}
+
+// share is about the part of the servers that a condition of the kind leaves
+// where it is as tight as server i allows; 1 where it does not depend on it.
+func (m *Market) share(i int, k kind) float64 {
+	sorted := m.quantiles[k.dim]
+	x, ok := m.Value(i, k.dim).Number()
+	if !ok || len(sorted) == 0 {
+		return 1
+	}
+	below := sort.Search(len(sorted), func(j int) bool { return float64(sorted[j]) >= x })
+	if k.manner == atMost {
+		below = len(sorted) - sort.Search(len(sorted), func(j int) bool { return float64(sorted[j]) > x })
+	}
+	return (float64(len(sorted)-below) + 0.1) / float64(len(m.sample))
 }
 
 // emphasis is how strongly one knob turns when all are turned together.

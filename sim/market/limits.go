@@ -16,6 +16,9 @@ const (
 	// maxTries bounds how often the query generator begins again with another
 	// server for one query.
 	maxTries = 200
+	// rareServers is of how many servers a needle takes the rarest: one in a
+	// thousand of several dimensions together is one in a million of each.
+	rareServers = 1000
 	// maxSteps bounds how often it widens or narrows one query.
-	maxSteps = 24
+	maxSteps = 20
 )
