@@ -1,0 +1,254 @@
+package search
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// DimPrice is the dimension that placements count as the price of a machine.
+const DimPrice = "price_hour"
+
+// Limits of a placement.
+const (
+	// MaxMachines bounds the machines of a placement: the work grows with
+	// their square.
+	MaxMachines = 64
+	// maxPlaceGroups bounds the groups, each of which costs searches.
+	maxPlaceGroups = 16
+	// maxPlaceRules bounds the constraints of each kind.
+	maxPlaceRules = 16
+	// MaxCandidates bounds the servers that a placement chooses from.
+	MaxCandidates = 2000
+	// maxPlaceQueries bounds the searches of a placement.
+	maxPlaceQueries = 64
+	// maxConfirmRounds bounds how often a placement is made anew because a
+	// chosen server did not confirm its ad.
+	maxConfirmRounds = 3
+)
+
+// A Goal is what a placement makes small.
+type Goal string
+
+// The goals.
+const (
+	GoalPrice   Goal = "price"   // the sum of the prices an hour
+	GoalLatency Goal = "latency" // the greatest round trip between two machines, or to a user of a ReachRule
+	GoalOrder   Goal = "order"   // the sum of the ranks in the orders of the groups' queries
+)
+
+// A PlaceSpec says which machines are wanted and what must hold among them.
+// Every machine is another server. A rule without groups is about all machines.
+type PlaceSpec struct {
+	Groups []PlaceGroup
+	Near   []NearRule
+	Spread []SpreadRule
+	Reach  []ReachRule
+	// MaxPrice is what all machines may cost an hour together; 0: anything.
+	MaxPrice float64
+	Minimise Goal // empty: GoalPrice
+	// Effort trades time for quality, 0 to 1: from 16 candidates a search and
+	// a few thousand comparisons to 2,000 and about 20 million (a second).
+	// Given the same answers, more never leads to a worse placement.
+	Effort float64
+	// Verify has the chosen servers asked for their current ads.
+	Verify bool
+}
+
+// A PlaceGroup is a number of machines that fit one query. The query's order
+// decides which servers are looked at first, by default the goal; its limit
+// does not count.
+type PlaceGroup struct {
+	Name  string // for people and for rules; each once
+	Count int
+	Query Query
+}
+
+// A NearRule bounds the predicted round trip between any two of its machines.
+type NearRule struct {
+	Groups []string
+	Most   time.Duration
+}
+
+// A SpreadRule allows at most Most machines with one value of a text or
+// enumeration: of one owner, or in one country.
+type SpreadRule struct {
+	Groups []string
+	By     string
+	Most   int
+}
+
+// A ReachRule bounds the predicted round trip from each machine to each of To.
+type ReachRule struct {
+	Groups []string
+	To     []dht.Coordinate
+	Most   time.Duration
+}
+
+func (r NearRule) String() string { return "near " + r.Most.String() + about(r.Groups) }
+
+func (r SpreadRule) String() string {
+	return fmt.Sprintf("spread over %s, %d each%s", r.By, r.Most, about(r.Groups))
+}
+
+func (r ReachRule) String() string {
+	return fmt.Sprintf("reach %d users in %s%s", len(r.To), r.Most, about(r.Groups))
+}
+
+func about(groups []string) string {
+	if len(groups) == 0 {
+		return ""
+	}
+	return " of " + strings.Join(groups, ", ")
+}
+
+// covers tells whether a rule with these groups is about a group.
+func covers(groups []string, name string) bool {
+	return len(groups) == 0 || slices.Contains(groups, name)
+}
+
+// machines returns how many machines a rule with these groups is about.
+func (s *PlaceSpec) machines(groups []string) (n int) {
+	for _, g := range s.Groups {
+		if covers(groups, g.Name) {
+			n += g.Count
+		}
+	}
+	return n
+}
+
+// CheckPlace returns an error that wraps ErrBadQuery unless the specification
+// is one that a Placer can work on.
+func (s *Schema) CheckPlace(spec PlaceSpec) error {
+	if len(spec.Groups) == 0 || len(spec.Groups) > maxPlaceGroups {
+		return fmt.Errorf("%w: a placement has 1 to %d groups, not %d", ErrBadQuery, maxPlaceGroups, len(spec.Groups))
+	}
+	names := make(map[string]bool, len(spec.Groups))
+	for _, g := range spec.Groups {
+		if g.Name == "" || len(g.Name) > maxName || names[g.Name] {
+			return fmt.Errorf("%w: group %.40q: each group needs a name of its own of at most %d characters", ErrBadQuery, g.Name, maxName)
+		}
+		names[g.Name] = true
+		if g.Count < 1 || g.Count > MaxMachines {
+			return fmt.Errorf("%w: group %s: %d machines, 1 to %d", ErrBadQuery, g.Name, g.Count, MaxMachines)
+		}
+		q := g.Query
+		q.Limit = 0
+		if err := s.Check(q); err != nil {
+			return fmt.Errorf("group %s: %w", g.Name, err)
+		}
+	}
+	if n := spec.machines(nil); n > MaxMachines {
+		return fmt.Errorf("%w: %d machines, limit %d", ErrBadQuery, n, MaxMachines)
+	}
+	if !(spec.Effort >= 0 && spec.Effort <= 1) {
+		return fmt.Errorf("%w: effort %g, 0 to 1", ErrBadQuery, spec.Effort)
+	}
+	switch spec.Minimise {
+	case "", GoalPrice, GoalLatency, GoalOrder:
+	default:
+		return fmt.Errorf("%w: minimise %.20q: price, latency or order", ErrBadQuery, spec.Minimise)
+	}
+	if d, _ := s.Dimension(DimPrice); d.Kind != KindNumber && (spec.MaxPrice != 0 || spec.goal() == GoalPrice) {
+		return fmt.Errorf("%w: the schema of this network has no %s", ErrBadQuery, DimPrice)
+	}
+	if !(spec.MaxPrice >= 0) {
+		return fmt.Errorf("%w: price %g is negative", ErrBadQuery, spec.MaxPrice)
+	}
+	return s.checkRules(spec, names)
+}
+
+func (s *Schema) checkRules(spec PlaceSpec, names map[string]bool) error {
+	if len(spec.Near) > maxPlaceRules || len(spec.Spread) > maxPlaceRules || len(spec.Reach) > maxPlaceRules {
+		return fmt.Errorf("%w: at most %d rules of each kind", ErrBadQuery, maxPlaceRules)
+	}
+	known := func(rule fmt.Stringer, groups []string) error {
+		for _, name := range groups {
+			if !names[name] {
+				return fmt.Errorf("%w: %s: there is no group %.40q", ErrBadQuery, rule, name)
+			}
+		}
+		return nil
+	}
+	for _, r := range spec.Near {
+		if r.Most <= 0 {
+			return fmt.Errorf("%w: %s: the round trip must be positive", ErrBadQuery, r)
+		}
+		if err := known(r, r.Groups); err != nil {
+			return err
+		}
+	}
+	for _, r := range spec.Spread {
+		d, ok := s.Dimension(r.By)
+		if !ok || d.Kind != KindText && d.Kind != KindEnum {
+			return fmt.Errorf("%w: %s: %.40q is no text or enumeration of the schema", ErrBadQuery, r, r.By)
+		}
+		if r.Most < 1 {
+			return fmt.Errorf("%w: %s: allow at least one", ErrBadQuery, r)
+		}
+		if err := known(r, r.Groups); err != nil {
+			return err
+		}
+	}
+	for _, r := range spec.Reach {
+		if err := checkLeaf(RTT{Dim: DimCoordinate, To: r.To, Most: r.Most}, Dimension{Kind: KindCoordinate}); err != nil || r.Most == 0 {
+			return fmt.Errorf("%w: %s: 1 to %d coordinates and a positive round trip", ErrBadQuery, r, maxTargets)
+		}
+		if err := known(r, r.Groups); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *PlaceSpec) goal() Goal {
+	if s.Minimise == "" {
+		return GoalPrice
+	}
+	return s.Minimise
+}
+
+// query returns what a group's servers must satisfy as far as each of them
+// alone can tell, in the order in which they are looked at.
+func (s *PlaceSpec) query(schema *Schema, g PlaceGroup) Query {
+	q := g.Query
+	where := slices.Clone(Conjuncts(q.Where))
+	has := func(dim string) {
+		if !slices.Contains(where, Predicate(Has{dim})) {
+			where = append(where, Has{dim})
+		}
+	}
+	for _, r := range s.Reach {
+		if covers(r.Groups, g.Name) {
+			where = append(where, RTT{Dim: DimCoordinate, To: r.To, Most: r.Most})
+			if q.Origin == nil {
+				q.Origin = &r.To[0]
+			}
+		}
+	}
+	for _, r := range s.Spread {
+		if covers(r.Groups, g.Name) {
+			has(r.By)
+		}
+	}
+	if s.goal() == GoalPrice || s.MaxPrice > 0 {
+		has(DimPrice)
+	}
+	if s.goal() == GoalLatency || slices.ContainsFunc(s.Near, func(r NearRule) bool { return covers(r.Groups, g.Name) }) {
+		has(DimCoordinate)
+	}
+	q.Where = And(where)
+	if q.OrderBy != "" {
+		return q
+	}
+	if _, ok := schema.Dimension(DimPrice); ok {
+		q.OrderBy = DimPrice
+	}
+	if s.goal() == GoalLatency && q.Origin != nil {
+		q.OrderBy = DimCoordinate
+	}
+	return q
+}
