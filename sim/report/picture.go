@@ -1,13 +1,13 @@
 package report
 
 import (
-	"bytes"
 	"fmt"
 	"image/color"
 	"io"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -24,11 +24,13 @@ type Picture struct {
 	Title  string
 	Curves []string // as the legend names them
 	plot   *plot.Plot
+	legend plot.Legend // beside it
 }
 
 const (
-	width  = 16 * vg.Centimeter
-	height = 10 * vg.Centimeter
+	width  = 18 * vg.Centimeter
+	height = 9.5 * vg.Centimeter
+	beside = 3.2 * vg.Centimeter // of width, for the legend
 	// maxPoints bounds a curve of a distribution: more than there are pixels.
 	maxPoints = 400
 	// spread is from which ratio of the greatest to the least on an axis is
@@ -40,18 +42,18 @@ const (
 type curve struct {
 	name      string
 	warm      bool
-	colour    int // of the palette
+	colour    color.Color
+	first     bool // drawn broader
 	points    plotter.XYs
 	intervals []struct{ Low, High float64 } // of points, below and above; nil: none
 	dots      bool
 }
 
 // palette is that of Okabe and Ito, which colour-blind people tell apart, and
-// two more.
-func palette(i int) color.Color {
+// two more. The unit is grey.
+func palette(name string, i int) color.Color {
 	colours := []color.RGBA{
 		{0, 114, 178, 255},
-		{120, 120, 120, 255},
 		{213, 94, 0, 255},
 		{0, 158, 115, 255},
 		{204, 121, 167, 255},
@@ -59,6 +61,10 @@ func palette(i int) color.Color {
 		{86, 180, 233, 255},
 		{101, 67, 33, 255},
 		{40, 40, 40, 255},
+		{150, 140, 30, 255},
+	}
+	if name == Plain {
+		return color.Gray{130}
 	}
 	return colours[i%len(colours)]
 }
@@ -112,7 +118,7 @@ func (r *Report) distributions(class string, value func(*Run, Sample) float64) [
 				}
 			}
 			if len(values) > 0 {
-				out = append(out, curve{name: label(name, warm), warm: warm, colour: i, points: steps(values)})
+				out = append(out, curve{name: label(name, warm), warm: warm, colour: palette(name, i), first: i == 0, points: steps(values)})
 			}
 		}
 	}
@@ -152,7 +158,7 @@ func (r *Report) loadPicture(class string) (Picture, error) {
 			if runs == 0 {
 				continue
 			}
-			c := curve{name: label(name, warm), warm: warm, colour: i, dots: true}
+			c := curve{name: label(name, warm), warm: warm, colour: palette(name, i), first: i == 0, dots: true}
 			for k, part := range Parts() {
 				c.points = append(c.points, plotter.XY{X: 100 * part, Y: sum[k] / runs})
 			}
@@ -207,7 +213,7 @@ func positionsOf(all []*Summary) (x []float64, axis string) {
 	axis = "run"
 	for i, s := range all {
 		x[i] = float64(i + 1)
-		if name, value, ok := bytesCut(s.Value); ok {
+		if name, value, ok := strings.Cut(s.Value, " = "); ok {
 			if v, err := strconv.ParseFloat(value, 64); err == nil {
 				x[i], axis = v, name
 			}
@@ -216,16 +222,11 @@ func positionsOf(all []*Summary) (x []float64, axis string) {
 	return x, axis
 }
 
-func bytesCut(value string) (name, number string, ok bool) {
-	before, after, ok := bytes.Cut([]byte(value), []byte(" = "))
-	return string(before), string(after), ok
-}
-
 func growth(all []*Summary, x []float64, class, figure string) []curve {
 	var out []curve
 	for i, name := range algorithmsOf(all) {
 		for _, warm := range []bool{false, true} {
-			c := curve{name: label(name, warm), warm: warm, colour: i, dots: true}
+			c := curve{name: label(name, warm), warm: warm, colour: palette(name, i), first: i == 0, dots: true}
 			for j, s := range all {
 				e := s.Figure(name, class, warm, figure)
 				if math.IsNaN(e.Value) {
@@ -269,96 +270,112 @@ func drawing(name, title, x, y string, curves []curve) (Picture, error) {
 	sans(&p.Y.Label.TextStyle.Font, 10)
 	sans(&p.X.Tick.Label.Font, 9)
 	sans(&p.Y.Tick.Label.Font, 9)
-	sans(&p.Legend.TextStyle.Font, 9)
 	p.Title.Padding = 6
 	scale(&p.X, curves, func(at plotter.XY) float64 { return at.X })
-	scale(&p.Y, curves, func(at plotter.XY) float64 { return at.Y })
+	if p.Y.Min = 0; curves != nil && curves[0].intervals != nil {
+		scale(&p.Y, curves, func(at plotter.XY) float64 { return at.Y })
+	}
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
 	p.Add(grid)
-	pic := Picture{Name: name, Title: title, plot: p}
+	pic := Picture{Name: name, Title: title, plot: p, legend: plot.NewLegend()}
+	sans(&pic.legend.TextStyle.Font, 9)
+	pic.legend.Top, pic.legend.Left, pic.legend.YOffs, pic.legend.ThumbnailWidth = true, true, -20, 22
 	for _, c := range curves {
-		if err := c.addTo(p); err != nil {
+		if err := c.addTo(p, &pic.legend); err != nil {
 			return pic, fmt.Errorf("draw %s: %w", name, err)
 		}
 		pic.Curves = append(pic.Curves, c.name)
 	}
-	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = false, -6, 8
-	p.Legend.ThumbnailWidth = 22
 	return pic, nil
 }
 
-// scale makes an axis logarithmic where values are far apart, and moves what
-// is zero or less to its lower end.
+// scale makes an axis logarithmic where positive values are far apart. Zero
+// then stands at its lower end.
 func scale(axis *plot.Axis, curves []curve, of func(plotter.XY) float64) {
 	least, most := math.Inf(1), 0.0
-	zero := false
 	for _, c := range curves {
 		for _, at := range c.points {
 			if v := of(at); v > 0 {
 				least, most = min(least, v), max(most, v)
-			} else {
-				zero = true
 			}
 		}
 	}
-	if most <= spread*least || zero && axis.Label.Text != "requests of a query" {
-		axis.Min = 0
-		return
+	axis.Min = 0
+	if most > spread*least {
+		axis.Scale, axis.Tick.Marker = plot.LogScale{}, logTicks{}
+		axis.Min = least
 	}
-	axis.Scale, axis.Tick.Marker = plot.LogScale{}, logTicks{}
-	axis.Min = least
 }
 
-// logTicks labels powers of ten in full: 1,000 and not 1e+03.
+// logTicks labels powers of ten: 100, 1k, 1M.
 type logTicks struct{}
 
 // Ticks implements plot.Ticker.
 func (logTicks) Ticks(least, most float64) []plot.Tick {
-	ticks := plot.LogTicks{Prec: -1}.Ticks(least, most)
+	ticks := slices.DeleteFunc(plot.LogTicks{Prec: -1}.Ticks(least, most), func(t plot.Tick) bool {
+		return t.Value < least*(1-1e-9) || t.Value > most*(1+1e-9)
+	})
 	for i := range ticks {
 		if ticks[i].Label != "" {
-			ticks[i].Label = strconv.FormatFloat(round(ticks[i].Value), 'f', -1, 64)
+			ticks[i].Label = short(ticks[i].Value)
 		}
 	}
 	return ticks
 }
 
+// short prints a round number.
+func short(x float64) string {
+	switch {
+	case x >= 1e6:
+		return strconv.FormatFloat(round(x/1e6), 'f', -1, 64) + "M"
+	case x >= 1e3:
+		return strconv.FormatFloat(round(x/1e3), 'f', -1, 64) + "k"
+	default:
+		return strconv.FormatFloat(round(x), 'f', -1, 64)
+	}
+}
+
 // addTo draws a curve.
-func (c curve) addTo(p *plot.Plot) error {
+func (c curve) addTo(p *plot.Plot, legend *plot.Legend) error {
 	points := slices.Clone(c.points)
-	if _, log := p.X.Scale.(plot.LogScale); log {
-		for i := range points {
+	_, logX := p.X.Scale.(plot.LogScale)
+	_, logY := p.Y.Scale.(plot.LogScale)
+	for i := range points {
+		if logX {
 			points[i].X = max(points[i].X, p.X.Min)
+		}
+		if logY {
+			points[i].Y = max(points[i].Y, p.Y.Min)
 		}
 	}
 	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
 	}
-	line.Color, line.Width = palette(c.colour), 1.4
-	if c.colour == 0 {
+	line.Color, line.Width = c.colour, 1.4
+	if c.first {
 		line.Width = 2.2
 	}
 	if c.warm {
 		line.Dashes = []vg.Length{5, 3}
 	}
 	p.Add(line)
-	p.Legend.Add(c.name, line)
+	legend.Add(c.name, line)
 	if c.dots {
 		dots, err := plotter.NewScatter(points)
 		if err != nil {
 			return err
 		}
-		dots.Shape, dots.Color, dots.Radius = draw.CircleGlyph{}, palette(c.colour), 2
+		dots.Shape, dots.Color, dots.Radius = draw.CircleGlyph{}, c.colour, 2
 		p.Add(dots)
 	}
-	if _, log := p.Y.Scale.(plot.LogScale); c.intervals != nil && !log {
+	if c.intervals != nil && !logY {
 		bars, err := plotter.NewYErrorBars(barred{points, c.intervals})
 		if err != nil {
 			return err
 		}
-		bars.Color, bars.CapWidth = palette(c.colour), 4
+		bars.Color, bars.CapWidth = c.colour, 4
 		p.Add(bars)
 	}
 	return nil
@@ -373,18 +390,25 @@ type barred struct {
 // YError implements plotter.YErrorer.
 func (b barred) YError(i int) (low, high float64) { return b.ends[i].Low, b.ends[i].High }
 
+func (p Picture) draw(c draw.Canvas) {
+	c.SetColor(color.White)
+	c.Fill(c.Rectangle.Path())
+	p.plot.Draw(draw.Crop(c, 4, -beside, 4, -4))
+	p.legend.Draw(draw.Crop(c, width-beside+8, 0, 0, 0))
+}
+
 // WriteSVG writes the picture as SVG, with text as text.
 func (p Picture) WriteSVG(w io.Writer) error {
 	c := vgsvg.New(width, height)
-	p.plot.Draw(draw.New(c))
+	p.draw(draw.New(c))
 	_, err := c.WriteTo(w)
 	return err
 }
 
-// WritePNG writes the picture as PNG, 1,260 pixels wide.
+// WritePNG writes the picture as PNG, 1,400 pixels wide.
 func (p Picture) WritePNG(w io.Writer) error {
 	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(200))}
-	p.plot.Draw(draw.New(c))
+	p.draw(draw.New(c))
 	_, err := c.WriteTo(w)
 	return err
 }

@@ -11,46 +11,58 @@ import (
 
 // A column of a table.
 type column struct {
-	head   string
-	figure string
-	show   func(x float64) string
+	head    string
+	figure  string
+	percent bool
+}
+
+func (c column) show(x float64) string {
+	if c.percent {
+		return percent(x)
+	}
+	return digits(x)
 }
 
 // columns are those of the tables of a class.
 func columns() []column {
 	return []column{
-		{"latency p50 (L)", FactorP50, digits},
-		{"p99 (L)", FactorP99, digits},
-		{"p50 (ms)", MillisP50, digits},
-		{"requests p50", RequestsP50, digits},
-		{"p99", RequestsP99, digits},
-		{"mean", RequestsMean, digits},
-		{"recall %", Recall, percent},
-		{"estimate off %", EstimateError, percent},
-		{"hottest node %", LoadMaxShare, percent},
-		{"per refresh", Refresh, digits},
+		{"latency p50 (L)", FactorP50, false},
+		{"p99 (L)", FactorP99, false},
+		{"p50 (ms)", MillisP50, false},
+		{"requests p50", RequestsP50, false},
+		{"p99", RequestsP99, false},
+		{"mean", RequestsMean, false},
+		{"recall %", Recall, true},
+		{"estimate off %", EstimateError, true},
+		{"hottest node %", LoadMaxShare, true},
+		{"per refresh", Refresh, false},
 	}
 }
 
-// digits shows three significant digits.
+// digits shows three significant digits, at most two behind the point.
 func digits(x float64) string {
-	switch {
-	case math.IsNaN(x):
+	if math.IsNaN(x) {
 		return "-"
+	}
+	return strconv.FormatFloat(x, 'f', places(x), 64)
+}
+
+// places is how many digits behind the point show three in all.
+func places(x float64) int {
+	switch {
 	case x == 0 || math.Abs(x) >= 100:
-		return strconv.FormatFloat(x, 'f', 0, 64)
+		return 0
 	case math.Abs(x) >= 10:
-		return strconv.FormatFloat(x, 'f', 1, 64)
-	case math.Abs(x) >= 0.01:
-		return strconv.FormatFloat(x, 'f', 2, 64)
+		return 1
 	default:
-		return strconv.FormatFloat(x, 'g', 2, 64)
+		return 2
 	}
 }
 
+// percent shows a part of 1; what is not all is never shown as 100.
 func percent(x float64) string {
 	if x *= 100; x > 99.9 && x < 100 {
-		return strconv.FormatFloat(math.Floor(x*100)/100, 'f', 2, 64) // not 100 %
+		return strconv.FormatFloat(math.Floor(x*100)/100, 'f', 2, 64)
 	}
 	return digits(x)
 }
@@ -87,7 +99,7 @@ func (s *Summary) Tables() []Table {
 			for i, r := range rows {
 				e := r.Figures[c.figure]
 				mark := found && len(rows) > 1 && r.Algorithm != Plain && e.Value == top
-				t.Rows[i] = append(t.Rows[i], cell{withInterval(e, c.show), mark})
+				t.Rows[i] = append(t.Rows[i], cell{withInterval(e, c), mark})
 			}
 		}
 		out = append(out, t)
@@ -107,11 +119,17 @@ func (s *Summary) byKind() [][]Row {
 	return out
 }
 
-func withInterval(e Estimate, show func(float64) string) string {
-	if half := e.Half(); half > 0 { // not NaN
-		return show(e.Value) + " ±" + show(half)
+// withInterval shows a figure and the longer arm of its interval, with as many
+// digits behind the point.
+func withInterval(e Estimate, c column) string {
+	shown, unit := c.show(e.Value), 1.0
+	if c.percent {
+		unit = 100
 	}
-	return show(e.Value)
+	if half := e.Half() * unit; half > 0 { // not NaN
+		return shown + " ±" + strconv.FormatFloat(half, 'f', places(e.Value*unit), 64)
+	}
+	return shown
 }
 
 // WriteText writes the report for a terminal: what ran, a table for each class
