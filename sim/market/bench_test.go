@@ -70,6 +70,32 @@ func BenchmarkCount(b *testing.B) {
 	}
 }
 
+// BenchmarkCondition asks one condition of a million servers; the metric is
+// for one server.
+func BenchmarkCondition(b *testing.B) {
+	m := benchmarkMarket(b)
+	near := benchmarkQueries(m)["near"].Where.(search.And)
+	for _, c := range []struct {
+		name string
+		p    search.Predicate
+	}{
+		{"number", search.Compare{Dim: "free_cpu", Op: search.OpGreaterEqual, Value: search.Number(4)}},
+		{"text", search.Compare{Dim: "country", Op: search.OpEqual, Value: search.Text("US")}},
+		{"owner", search.Compare{Dim: "owner", Op: search.OpEqual, Value: search.Text("owner-7")}},
+		{"set", search.Contains{Dim: "environments", Member: "linux"}},
+		{"version", search.Compare{Dim: "kernel", Op: search.OpGreaterEqual, Value: search.Text("6.1")}},
+		{"rtt", near[0]},
+		{"within", near[1]},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for b.Loop() {
+				m.Count(c.p)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(m.Len()), "ns/server")
+		})
+	}
+}
+
 func BenchmarkAd(b *testing.B) {
 	m := benchmarkMarket(b)
 	i := 0

@@ -35,6 +35,9 @@ func (t *texts) add(name string, v search.Value) (uint16, error) {
 	if code, ok := t.index[name]; ok {
 		return code, nil
 	}
+	if len(name) > maxText {
+		return 0, fmt.Errorf("a text of %d bytes, limit %d", len(name), maxText)
+	}
 	if len(t.values) > maxTexts {
 		return 0, fmt.Errorf("more than %d different values", maxTexts)
 	}

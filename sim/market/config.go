@@ -3,8 +3,11 @@ package market
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
 )
 
 // ErrBadConfig reports a configuration that makes no market.
@@ -65,8 +68,40 @@ func (c *Config) validate() error {
 		return fmt.Errorf("%w: %d owners, 1 to %d", ErrBadConfig, c.Owners, MaxServers)
 	case !(c.Diurnal >= 0 && c.Diurnal <= 1):
 		return fmt.Errorf("%w: Diurnal is %v, 0 to 1", ErrBadConfig, c.Diurnal)
+	case !(c.Hour >= 0 && c.Hour <= 24):
+		return fmt.Errorf("%w: Hour is %v, 0 to 24", ErrBadConfig, c.Hour)
 	case !(c.Zipf <= 5 && c.OwnerZipf <= 5 && c.PriceNoise <= 3):
 		return fmt.Errorf("%w: Zipf %v and OwnerZipf %v are at most 5, PriceNoise %v at most 3", ErrBadConfig, c.Zipf, c.OwnerZipf, c.PriceNoise)
+	}
+	for k := range c.Types {
+		if err := c.Types[k].check(); err != nil {
+			return fmt.Errorf("%w: type %d, %.40q: %w", ErrBadConfig, k+1, c.Types[k].Name, err)
+		}
+	}
+	return nil
+}
+
+// check tells why servers cannot be of a type.
+func (m *MachineType) check() error {
+	for _, x := range []struct {
+		name  string
+		value float64
+		least float64
+	}{
+		{"CPU", m.CPU, math.SmallestNonzeroFloat64},
+		{"MemMiB", m.MemMiB, math.SmallestNonzeroFloat64},
+		{"USDPerHour", m.USDPerHour, math.SmallestNonzeroFloat64},
+		{"NetMbps", m.NetMbps, 0},
+		{"GPUs", m.GPUs, 0},
+		{"GPUMemMiB", m.GPUMemMiB, 0},
+	} {
+		if !(x.value >= x.least && x.value <= maxNumber) {
+			return fmt.Errorf("%s is %v, %g to %g", x.name, x.value, x.least, float64(maxNumber))
+		}
+	}
+	d, _ := search.DefaultSchema().Dimension("arch")
+	if m.Arch != "" && !slices.Contains(d.Values, m.Arch) {
+		return fmt.Errorf("architecture %.20q: take one of %v", m.Arch, d.Values)
 	}
 	return nil
 }

@@ -8,6 +8,11 @@ const (
 	maxFileBytes = 256 << 20
 	// maxRows bounds the rows of a CSV file.
 	maxRows = 1_000_000
+	// maxNumber bounds every number of a machine type, far beyond what
+	// exists, so that nothing overflows.
+	maxNumber = 1e12
+	// maxText bounds a text in bytes, as the schema does.
+	maxText = 256
 	// maxTexts bounds the different values of a column with 16-bit codes.
 	maxTexts = 1<<16 - 1
 	// sampleServers is how many servers the query generator looks at before it

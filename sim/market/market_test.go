@@ -173,11 +173,17 @@ func TestDiurnal(t *testing.T) {
 
 func TestConfigRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Config){
-		"no servers": func(c *Config) { c.Servers = 0 },
-		"PeerOf":     func(c *Config) { c.PeerOf = nil },
-		"Diurnal":    func(c *Config) { c.Diurnal = 2 },
-		"Zipf":       func(c *Config) { c.Zipf = 9 },
-		"owners":     func(c *Config) { c.Owners = -1 },
+		"no servers":  func(c *Config) { c.Servers = 0 },
+		"PeerOf":      func(c *Config) { c.PeerOf = nil },
+		"Diurnal":     func(c *Config) { c.Diurnal = 2 },
+		"Zipf":        func(c *Config) { c.Zipf = 9 },
+		"owners":      func(c *Config) { c.Owners = -1 },
+		"Hour":        func(c *Config) { c.Hour = -1 },
+		"type 2":      func(c *Config) { c.Types = []MachineType{{CPU: 1, MemMiB: 1, USDPerHour: 1}, {CPU: 1, MemMiB: 1}} },
+		"architectur": func(c *Config) { c.Types = []MachineType{{CPU: 1, MemMiB: 1, USDPerHour: 1, Arch: "z80"}} },
+		"300 bytes": func(c *Config) {
+			c.Types = []MachineType{{CPU: 1, MemMiB: 1, USDPerHour: 1, GPUs: 1, GPUName: strings.Repeat("x", 300)}}
+		},
 		"on Earth": func(c *Config) {
 			c.PlaceOf = func(int) (float64, float64, string, string, bool) { return 99, 0, "", "", true }
 		},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -190,8 +189,8 @@ func (t *table) number(i int) float64 {
 		return 0
 	}
 	x, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(x) || math.IsInf(x, 0) || x < 0 {
-		t.fail(i, "a number that is not negative")
+	if err != nil || !(x >= 0 && x <= maxNumber) {
+		t.fail(i, "a number of 0 to 1e12")
 		return 0
 	}
 	return x
