@@ -24,7 +24,7 @@ func bytesOf(algorithm string) int {
 	switch algorithm {
 	case "xeno":
 		return 12_000 // leases in sixteen trees at four holders
-	case "aggregation", "walk", "pht", "cid":
+	case "bloom", "walk", "pht", "cid":
 		return 2_000 // an entry for each dimension
 	case "kdtree":
 		return 500

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/xenoserver/xeno/sim/rival"
+	"github.com/xenoserver/xeno/sim/trial"
 )
 
 // A Scenario says what is simulated, and what is asked. Load and Parse make
@@ -126,12 +129,7 @@ type Sweep struct {
 
 // Algorithms returns the names of all algorithms, in the order of tables.
 func Algorithms() []string {
-	return []string{"xeno", "kademlia", "aggregation", "walk", "pht", "kdtree", "cid", "crawl", "central"}
-}
-
-// Classes returns the classes of queries, in the order of tables.
-func Classes() []string {
-	return []string{"needle", "selective", "broad", "exhaustive", "proximity", "count"}
+	return append([]string{algorithmXeno}, rival.Names()...)
 }
 
 // Default returns a scenario with every default, and no name.
@@ -141,7 +139,7 @@ func Default() Scenario {
 		Algorithms: Algorithms(),
 		Network:    Network{Nodes: 1000, Latency: Cities, Jitter: 0.05, SlowBy: 200 * time.Millisecond, Timeout: 2 * time.Second},
 		Market:     Market{Zipf: 1, PriceNoise: 0.2},
-		Queries:    Queries{Count: 100, Classes: Classes(), Limit: 10, Interval: time.Second},
+		Queries:    Queries{Count: 100, Classes: trial.Classes(), Limit: 10, Interval: time.Second},
 		Churn:      Churn{Model: ChurnNone, Shape: 0.61, Scale: 219 * time.Minute},
 		given:      map[string]any{},
 		pos:        map[string]place{},

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/xenoserver/xeno/sim/trial"
 )
 
 // An Expectation is a bound on one figure of a report. Its key is
@@ -108,8 +110,8 @@ func (s *Scenario) checkExpectation(e Expectation) error {
 		return fmt.Errorf("%s is about a sweep: add [sweep], or leave out %q", e.key(), "sweep.")
 	case e.Algorithm != "" && !slices.Contains(Algorithms(), e.Algorithm):
 		return fmt.Errorf("%s: no algorithm is called %q%s", e.key(), e.Algorithm, suggest(e.Algorithm, s.Algorithms))
-	case e.Algorithm != "" && !slices.Contains(Classes(), e.Class):
-		return fmt.Errorf("%s: no class is called %q%s", e.key(), e.Class, suggest(e.Class, Classes()))
+	case e.Algorithm != "" && !slices.Contains(trial.Classes(), e.Class):
+		return fmt.Errorf("%s: no class is called %q%s", e.key(), e.Class, suggest(e.Class, trial.Classes()))
 	case e.Algorithm != "" && !slices.Contains(s.Algorithms, e.Algorithm):
 		return fmt.Errorf("%s: the algorithm does not run: add %q to algorithms, which are %s", e.key(), e.Algorithm, strings.Join(s.Algorithms, ", "))
 	case e.Algorithm != "" && !slices.Contains(s.Queries.Classes, e.Class):

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/xenoserver/xeno/sim/trial"
 )
 
 // A Key is one key of a scenario, for people who write one.
@@ -91,7 +93,7 @@ func marketKeys() []key {
 func queryKeys() []key {
 	return []key{
 		{"queries.count", "queries of each class", integer(func(s *Scenario) *int { return &s.Queries.Count }, 1, maxQueries)},
-		{"queries.classes", "which classes are asked", list(func(s *Scenario) *[]string { return &s.Queries.Classes }, Classes())},
+		{"queries.classes", "which classes are asked", list(func(s *Scenario) *[]string { return &s.Queries.Classes }, trial.Classes())},
 		{"queries.requests", "path of a CSV of requests; empty: generated", file(func(s *Scenario) *string { return &s.Queries.Requests })},
 		{"queries.zipf", "exponent of how popular the queries of the pool, or the requests, are; 0: all alike", number(func(s *Scenario) *float64 { return &s.Queries.Zipf }, 0, 3)},
 		{"queries.pool", "how many different queries a class has; 0: all differ", integer(func(s *Scenario) *int { return &s.Queries.Pool }, 0, maxQueries)},

@@ -392,7 +392,7 @@ func (b barred) YError(i int) (low, high float64) { return b.ends[i].Low, b.ends
 
 func (p Picture) draw(c draw.Canvas) {
 	c.SetColor(color.White)
-	c.Fill(c.Rectangle.Path())
+	c.Fill(c.Path())
 	p.plot.Draw(draw.Crop(c, 4, -beside, 4, -4))
 	p.legend.Draw(draw.Crop(c, width-beside+8, 0, 0, 0))
 }
