@@ -458,3 +458,52 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestHTML(t *testing.T) {
+	small, big := sample(100, 1, 2), sample(1000, 1)
+	small.Partial, small.Why = true, "interrupted <here>"
+	var b, again bytes.Buffer
+	checks := []Check{{"xeno.needle.recall >= 1", 1, true}, {"walk.needle.recall >= 1", math.NaN(), false}}
+	if err := WriteHTML(&b, []*Report{small, big}, checks); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	for _, want := range []string{
+		"Made up &lt;b&gt;.", "Partial: interrupted &lt;here&gt;.", `class="best"`, "walk.needle.recall &gt;= 1", "missing", "FAIL", "Over the sweep", "needle, clients that asked before",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q on the page", want)
+		}
+	}
+	for _, bad := range []string{"<script", "<link", "src=", "<?xml", "ZgotmplZ"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("%q on the page", bad)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n != 18 || strings.Count(page, "</svg>") != n {
+		t.Errorf("%d pictures", n)
+	}
+	if err := WriteHTML(&again, []*Report{small, big}, checks); err != nil || again.String() != page {
+		t.Errorf("written again, the bytes differ; %v", err)
+	}
+	if err := WriteHTML(io.Discard, nil, nil); !errors.Is(err, ErrBadResult) {
+		t.Error(err)
+	}
+}
+
+func TestComparison(t *testing.T) {
+	a, b := sample(100, 1), sample(100, 2)
+	b.Runs[0].Algorithms = b.Runs[0].Algorithms[:2]
+	for i := range b.Runs[0].Algorithms[0].Classes[0].Samples {
+		b.Runs[0].Algorithms[0].Classes[0].Samples[i].Requests *= 3
+	}
+	var out bytes.Buffer
+	sums := []*Summary{a.Summarise(), b.Summarise(), a.Summarise()}
+	if err := WriteComparison(&out, []string{"a.json", "b.json", "again.json"}, sums); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "compare.txt", out.Bytes())
+	if err := WriteComparison(io.Discard, []string{"a"}, sums[:1]); !errors.Is(err, ErrBadResult) {
+		t.Error(err)
+	}
+}
