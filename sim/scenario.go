@@ -101,7 +101,7 @@ type Churn struct {
 	// Shape and Scale are of the Weibull distribution of sessions.
 	Shape float64
 	Scale time.Duration
-	// Trace is what happens, in order of time, read from TraceFile.
+	// Trace is what happens, in order of time, as TraceFile has it.
 	Trace     []Transition
 	TraceFile string
 	// Fail is the part of nodes that die, or are cut off.
@@ -162,12 +162,17 @@ func (s *Scenario) Set(name string, value any) error {
 	return nil
 }
 
-// Override is Set for a flag of the command line. What the scenario expects of
-// algorithms and classes that are left out goes, and all of it where another
-// size or setting makes other figures.
+// Override is Set for a flag of the command line; paths begin at the current
+// directory. What the scenario expects of algorithms and classes that are left
+// out goes, and all of it where another size or setting makes other figures.
 func (s *Scenario) Override(name string, value any) error {
 	if err := s.Set(name, value); err != nil {
 		return err
+	}
+	if k, _ := findKey(name); k.path {
+		if err := s.locate(k, value.(string), "."); err != nil { // Set saw a text
+			return err
+		}
 	}
 	switch name {
 	case "seed", "seeds":

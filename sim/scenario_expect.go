@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/xenoserver/xeno/sim/report"
 	"github.com/xenoserver/xeno/sim/trial"
 )
 
@@ -22,16 +23,6 @@ type Expectation struct {
 	Figure    string
 	Op        string // <, <=, >, >= or ==
 	Bound     float64
-}
-
-// Figures returns the figures of one algorithm and class, and those of the
-// engine, that a scenario may expect something of.
-func Figures() (of, engine []string) {
-	return []string{
-			"latency_factor_p50", "latency_factor_p99", "latency_ms_p50", "latency_ms_p99", "requests_p50", "requests_p99",
-			"requests_mean", "recall", "estimate_error_p50", "complete", "load_max_share", "messages_per_refresh",
-		},
-		[]string{"nodes", "events", "events_per_second", "bytes_per_node"}
 }
 
 // key is what the file calls it.
@@ -100,10 +91,9 @@ func parseExpectation(name string, v any) (e Expectation, err error) {
 
 // checkExpectation looks whether the run will have such a figure.
 func (s *Scenario) checkExpectation(e Expectation) error {
-	of, engine := Figures()
-	known := of
+	known := report.Figures()
 	if e.Algorithm == "" {
-		known = engine
+		known = report.EngineFigures()
 	}
 	switch {
 	case e.Sweep && s.Sweep.Parameter == "":

@@ -201,35 +201,43 @@ func (s *Scenario) remedyUnknown(name string) string {
 	return ": leave it out"
 }
 
-// files makes paths relative to the current directory, looks whether they are
-// there, and reads the trace of churn.
+// files makes the paths of the file absolute, looks whether they are there, and
+// reads the trace of churn.
 func (s *Scenario) files() error {
 	var found mistakes
 	for _, k := range keys() {
-		given, _ := s.given[k.name].(string)
-		if !k.path || given == "" || k.name == "network.latency" && given == Cities {
-			continue
+		if given, ok := s.given[k.name].(string); ok && k.path {
+			found.add(s.locate(k, given, s.dir))
 		}
-		path := given
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(s.dir, path)
-		}
-		info, err := os.Stat(path)
-		switch {
-		case err != nil:
-			found.add(s.errorAt(k.name, "%s names no file %s: paths begin at %s", k.name, given, s.dir))
-		case !info.Mode().IsRegular():
-			found.add(s.errorAt(k.name, "%s names %s, which is not a file", k.name, given))
-		default:
-			_ = k.set(s, path)
-		}
-	}
-	if len(found) == 0 && s.Churn.TraceFile != "" {
-		trace, err := loadTrace(s.Churn.TraceFile)
-		if err != nil {
-			found.add(err)
-		}
-		s.Churn.Trace = trace
 	}
 	return found.err()
+}
+
+// locate makes a path that begins at dir absolute, and reads what it names
+// where that is the trace of churn.
+func (s *Scenario) locate(k key, given, dir string) error {
+	if given == "" || k.name == "network.latency" && given == Cities {
+		return nil
+	}
+	path := given
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(dir, path)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return s.errorAt(k.name, "%s names no file %s: paths begin at %s", k.name, given, dir)
+	case !info.Mode().IsRegular():
+		return s.errorAt(k.name, "%s names %s, which is not a file", k.name, given)
+	}
+	if k.name == "churn.trace" {
+		if s.Churn.Trace, err = loadTrace(path); err != nil {
+			return err
+		}
+	}
+	return k.set(s, path)
 }

@@ -258,6 +258,16 @@ func TestOverride(t *testing.T) {
 	if err := s.Override("network.nodes", "many"); err == nil || s.Network.Nodes != 50 {
 		t.Errorf("nodes: %v, %d", err, s.Network.Nodes)
 	}
+	trace := write(t, t.TempDir(), "trace.csv", "1,1,down\n")
+	if err := s.Override("churn.trace", trace); err != nil || len(s.Churn.Trace) != 1 || s.Churn.TraceFile != trace {
+		t.Errorf("trace: %v, %v", err, s.Churn)
+	}
+	if err := s.Override("network.latency", "nothing.txt"); err == nil {
+		t.Error("no error for a matrix that is not there")
+	}
+	if err := s.Override("network.latency", Cities); err != nil {
+		t.Error(err)
+	}
 	if len(all.Expect) != 2 || len(all.Seeds) != 2 || all.has("network.nodes") {
 		t.Error("a copy changed")
 	}

@@ -25,6 +25,56 @@ func (d difference) apart() bool {
 	return d.A.HasInterval() && d.B.HasInterval() && (d.A.High < d.B.Low || d.B.High < d.A.Low)
 }
 
+// An Agreement is the test of Kolmogorov and Smirnov of one distribution in
+// two reports.
+type Agreement struct {
+	Algorithm string  `json:"algorithm"`
+	Class     string  `json:"class"`
+	Warm      bool    `json:"warm,omitempty"`
+	What      string  `json:"of"` // "latency" in milliseconds, "requests"
+	D         float64 `json:"d"`
+	P         float64 `json:"p"` // small: they differ
+}
+
+// String shows the test.
+func (a Agreement) String() string {
+	return fmt.Sprintf("%s %s, %s: d = %.3f, p = %.3g", a.Algorithm, label(a.Class, a.Warm), a.What, a.D, a.P)
+}
+
+// Agreements tests every distribution that two reports have in common, over
+// all seeds.
+func Agreements(a, b *Report) []Agreement {
+	var out []Agreement
+	for _, k := range a.kinds() {
+		for _, name := range a.names() {
+			latencyA, requestsA := a.values(name, k)
+			latencyB, requestsB := b.values(name, k)
+			if len(latencyA) == 0 || len(latencyB) == 0 {
+				continue
+			}
+			of := func(what string, x, y []float64) {
+				d, p := KS(x, y)
+				out = append(out, Agreement{Algorithm: name, Class: k.class, Warm: k.warm, What: what, D: d, P: p})
+			}
+			of("latency", latencyA, latencyB)
+			of("requests", requestsA, requestsB)
+		}
+	}
+	return out
+}
+
+// values returns the latencies, in milliseconds, and requests of a class.
+func (r *Report) values(algorithm string, k kind) (latency, requests []float64) {
+	for i := range r.Runs {
+		if c := r.Runs[i].class(algorithm, k.class, k.warm); c != nil {
+			for _, s := range c.Samples {
+				latency, requests = append(latency, millis(s.Latency)), append(requests, float64(s.Requests))
+			}
+		}
+	}
+	return latency, requests
+}
+
 // compared are the figures that a comparison shows.
 func compared() []string {
 	return []string{FactorP50, FactorP99, RequestsP50, RequestsP99, Recall, LoadMaxShare, Refresh}

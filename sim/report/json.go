@@ -62,6 +62,7 @@ type object struct {
 	Classes     []string                             `json:"classes"`
 	Algorithms  map[string]map[string]map[string]any `json:"algorithms"`
 	Engine      engineObject                         `json:"engine"`
+	Expect      []checkObject                        `json:"expect,omitempty"`
 	Digest      string                               `json:"digest"` // of all but the engine's speed
 	Runs        []Run                                `json:"runs,omitempty"`
 }
@@ -71,6 +72,12 @@ type engineObject struct {
 	Events       uint64  `json:"events"`
 	Speed        *number `json:"events_per_second,omitempty"`
 	BytesPerNode number  `json:"bytes_per_node"`
+}
+
+type checkObject struct {
+	Text string `json:"figure"`
+	Got  number `json:"is"`
+	OK   bool   `json:"ok"`
 }
 
 // Object returns what --json prints of a run: scenario, seed (the first of
@@ -92,6 +99,9 @@ func (s *Summary) object() *object {
 	}
 	if len(s.Seeds) > 0 {
 		o.Seed = s.Seeds[0]
+	}
+	for _, c := range s.Checks {
+		o.Expect = append(o.Expect, checkObject{c.Text, number(c.Got), c.OK})
 	}
 	seen := map[string]bool{}
 	for _, r := range s.Rows {

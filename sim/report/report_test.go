@@ -503,6 +503,10 @@ func TestComparison(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "compare.txt", out.Bytes())
+	agree := Agreements(a, b)
+	if len(agree) != 12 || agree[1].P > 1e-6 || agree[2].P < 0.01 || agree[2].String() != "kademlia needle, latency: d = 0.140, p = 0.712" {
+		t.Errorf("%v", agree)
+	}
 	if err := WriteComparison(io.Discard, []string{"a"}, sums[:1]); !errors.Is(err, ErrBadResult) {
 		t.Error(err)
 	}

@@ -64,6 +64,7 @@ type Summary struct {
 	Engine                       Engine
 	Rows                         []Row // by class, then cold before warm, then algorithm
 	Digest                       string
+	Checks                       []Check // what was expected; nobody but the caller fills it
 }
 
 // IntervalOf says what the intervals are.

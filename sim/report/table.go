@@ -142,6 +142,12 @@ func (s *Summary) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\n%s\n* best among those that find as much, within 1 %%. %s is the unit, not a rival.\n", s.IntervalOf(), Plain)
 	b.WriteString(s.engineLine() + "\n")
+	if len(s.Checks) > 0 {
+		b.WriteString("\nExpected:\n")
+	}
+	for _, c := range s.Checks {
+		b.WriteString("  " + c.String() + "\n")
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
