@@ -51,6 +51,10 @@ type Market interface {
 	// Search runs a query over the overlay. A malformed query is CodeQuery
 	// with the place of the fault in the message.
 	Search(ctx context.Context, req SearchRequest) (SearchAnswer, error)
+	// Place finds machines with constraints among them. CodeNoMatch where no
+	// placement meets them, with what stands against it in the message;
+	// CodeQuery as for Search.
+	Place(ctx context.Context, req PlaceRequest) (PlaceAnswer, error)
 	// CreateOrder asks XenoCorp to ring-fence money. Repeating it with the
 	// same ID returns the order that exists.
 	CreateOrder(ctx context.Context, req OrderRequest) (Order, error)

@@ -58,6 +58,51 @@ func (r SearchRequest) check() error {
 	return nil
 }
 
+func (r PlaceRequest) check() error {
+	if len(r.Groups) == 0 || len(r.Groups) > maxPlaceParts {
+		return Errorf(CodeBadRequest, "groups: must be 1 to %d", maxPlaceParts).WithHint("say how many machines are wanted")
+	}
+	if max(len(r.Near), len(r.Spread), len(r.Reach)) > maxPlaceParts {
+		return bad("near, spread and reach", "at most %d rules of each", maxPlaceParts)
+	}
+	if r.MaxPrice < 0 || r.MaxPrice > ledger.MaxAmount {
+		return bad("max_price", "out of range")
+	}
+	if !(r.Effort >= 0 && r.Effort <= 1) {
+		return bad("effort", "must be 0 to 1")
+	}
+	for _, g := range r.Groups {
+		if g.Count < 1 || g.Count > maxMachines {
+			return bad("groups.count", "must be 1 to %d", maxMachines)
+		}
+		if err := checkName("groups.name", g.Name); err != nil {
+			return err
+		}
+		if err := (SearchRequest{Query: g.Query, Order: g.Order}).check(); err != nil {
+			return err
+		}
+	}
+	for _, rule := range r.Near {
+		if err := checkMillis("near.max_ms", rule.MaxMillis); err != nil {
+			return err
+		}
+	}
+	for _, rule := range r.Reach {
+		if err := checkMillis("reach.max_ms", rule.MaxMillis); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkMillis bounds a round trip.
+func checkMillis(field string, ms float64) error {
+	if !(ms > 0 && ms <= maxRoundTripMillis) {
+		return bad(field, "must be more than 0 and at most %d", maxRoundTripMillis)
+	}
+	return nil
+}
+
 func (r RunRequest) check() error {
 	if r.Terms.Environment == "" {
 		return Errorf(CodeBadRequest, "terms.environment: missing").WithHint("say wasi or linux")

@@ -70,6 +70,11 @@ func (c *Client) Search(ctx context.Context, req SearchRequest) (SearchAnswer, e
 	return call[SearchAnswer](ctx, c, http.MethodPost, "/v1/search", req)
 }
 
+// Place implements Market.
+func (c *Client) Place(ctx context.Context, req PlaceRequest) (PlaceAnswer, error) {
+	return call[PlaceAnswer](ctx, c, http.MethodPost, "/v1/place", req)
+}
+
 // CreateOrder implements Market.
 func (c *Client) CreateOrder(ctx context.Context, req OrderRequest) (Order, error) {
 	return call[Order](ctx, c, http.MethodPost, "/v1/orders", req)

@@ -19,6 +19,7 @@ func FuzzCall(f *testing.F) {
 	id := apitest.ID("s").String()
 	f.Add("GET", "/v1/status", "", []byte(nil))
 	f.Add("POST", "/v1/search", "", []byte(`{"query":"free_cpu > 1","limit":5,"explain":true}`))
+	f.Add("POST", "/v1/place", "", []byte(`{"groups":[{"count":2}],"near":[{"max_ms":20}],"spread":[{"by":"owner"}],"effort":0.5}`))
 	f.Add("POST", "/v1/orders", "", []byte(`{"id":"00112233445566778899aabbccddeeff","amount":5,"servers":[]}`))
 	f.Add("POST", "/v1/sessions", "", []byte(`{"cap":1,"terms":{"environment":"wasi","args":["a"],"stdin":"aGVsbG8="}}`))
 	f.Add("GET", "/v1/sessions/"+id+"/logs", "limit=7", []byte(nil))

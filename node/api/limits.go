@@ -23,6 +23,14 @@ const (
 	// maxResults bounds a search answer, see maxAnswer.
 	maxResults     = 1000
 	defaultResults = 10
+	// maxPlaceParts bounds the groups, and the rules of each kind, of a
+	// placement: what package search takes.
+	maxPlaceParts = 16
+	// maxMachines bounds the machines of a placement, likewise.
+	maxMachines = 64
+	// maxRoundTripMillis bounds a round trip that a placement may ask for; none
+	// on Earth is as long.
+	maxRoundTripMillis = 60_000
 	// maxQueryBytes bounds the text of a query; people write less, programs
 	// that need more want a set dimension.
 	maxQueryBytes = 4 << 10

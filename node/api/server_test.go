@@ -169,6 +169,7 @@ func TestCallsMatchDocument(t *testing.T) {
 	if len(found.Results) != 3 || len(found.Excluded) != 1 {
 		t.Errorf("search: %+v", found)
 	}
+	callPlace(t, c, want)
 	order, err := c.CreateOrder(ctx, api.OrderRequest{ID: apitest.ID("order"), Amount: 10 * ledger.Unit})
 	want("", err)
 	again, err := c.Order(ctx, order.ID)
@@ -193,6 +194,40 @@ func TestCallsMatchDocument(t *testing.T) {
 				t.Errorf("call %s is not tested", op.OperationID)
 			}
 		}
+	}
+}
+
+// callPlace places machines, and asks for what cannot be.
+func callPlace(t *testing.T, c *api.Client, want func(api.Code, error)) {
+	t.Helper()
+	req := api.PlaceRequest{
+		Groups: []api.PlaceGroup{{Name: "web", Count: 2, Query: "free_cpu >= 4", Order: "-free_cpu"}, {Name: "db", Count: 1}},
+		Near:   []api.NearRule{{Groups: []string{"web", "db"}, MaxMillis: 20}}, Spread: []api.SpreadRule{{By: "owner", Most: 1}},
+		Reach: []api.ReachRule{{Hosts: []string{"me"}, MaxMillis: 50}}, MaxPrice: ledger.Unit, Minimise: "latency", Effort: 0.9,
+	}
+	answer, err := c.Place(t.Context(), req)
+	want("", err)
+	if len(answer.Machines) != 3 || answer.Machines[2].Group != "db" {
+		t.Errorf("placed: %+v", answer)
+	}
+	req.Groups[1].Query = "none"
+	_, err = c.Place(t.Context(), req)
+	want(api.CodeNoMatch, err)
+	for _, change := range []func(*api.PlaceRequest){
+		func(r *api.PlaceRequest) { r.Groups = []api.PlaceGroup{} },
+		func(r *api.PlaceRequest) { r.Groups = make([]api.PlaceGroup, 17) },
+		func(r *api.PlaceRequest) { r.Groups = []api.PlaceGroup{{Name: "a\nb", Count: 1}} },
+		func(r *api.PlaceRequest) { r.Groups[0].Count = 65 },
+		func(r *api.PlaceRequest) { r.Near = make([]api.NearRule, 17) },
+		func(r *api.PlaceRequest) { r.Near = []api.NearRule{{MaxMillis: -1}} },
+		func(r *api.PlaceRequest) { r.Reach = []api.ReachRule{{Hosts: []string{"me"}}} },
+		func(r *api.PlaceRequest) { r.MaxPrice = -1 },
+		func(r *api.PlaceRequest) { r.Effort = 2 },
+	} {
+		bad := api.PlaceRequest{Groups: []api.PlaceGroup{{Count: 1}}}
+		change(&bad)
+		_, err = c.Place(t.Context(), bad)
+		want(api.CodeBadRequest, err)
 	}
 }
 

@@ -149,6 +149,28 @@ func (b *Backend) Search(_ context.Context, req api.SearchRequest) (api.SearchAn
 	return answer, nil
 }
 
+// Place implements api.Market, with the servers of Search and the same special
+// queries.
+func (b *Backend) Place(ctx context.Context, req api.PlaceRequest) (api.PlaceAnswer, error) {
+	answer := api.PlaceAnswer{Minimised: "price", Optimal: true, Complete: true, Candidates: 3, Queries: len(req.Groups), Requests: 9, Millis: 7.5, LatencyMillis: 12}
+	for _, g := range req.Groups {
+		found, err := b.Search(ctx, api.SearchRequest{Query: g.Query, Limit: g.Count})
+		if err != nil {
+			return api.PlaceAnswer{}, err
+		}
+		if len(found.Results) < g.Count {
+			return api.PlaceAnswer{}, api.Errorf(api.CodeNoMatch, "no placement: %d machines in %s: %d servers fit", g.Count, g.Name, len(found.Results))
+		}
+		for _, r := range found.Results {
+			answer.Machines = append(answer.Machines, api.PlacedMachine{Group: g.Name, Server: r})
+			answer.Price += r.Rates.Session
+		}
+	}
+	answer.Cost = float64(answer.Price) / float64(ledger.Unit)
+	answer.Floor = answer.Cost
+	return answer, nil
+}
+
 func rates(i int) api.Rates {
 	return api.Rates{Session: ledger.Unit / 10, CPU: ledger.Amount(i+1) * ledger.Unit, Memory: ledger.Unit / 100, Network: ledger.Unit / 50}
 }
