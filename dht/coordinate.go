@@ -159,9 +159,11 @@ func (v *Vivaldi) median(peer PeerID, seconds float64) float64 {
 }
 
 // attract is Vivaldi proper: weigh the observation by both errors, update our
-// error, and move along the spring.
+// error, and move along the spring. Unlike serf's, the spring knows no
+// adjustments: searches predict without them, and vectors that make up for
+// adjustments drift apart for ever.
 func (v *Vivaldi) attract(other Coordinate, seconds float64) {
-	dist := v.at.distance(other)
+	dist := v.at.rawDistance(other)
 	wrong := math.Abs(dist-seconds) / seconds
 	weight := v.at.Error / max(v.at.Error+other.Error, nearZero)
 	v.at.Error = min(tuneError*weight*wrong+v.at.Error*(1-tuneError*weight), errorMax)
