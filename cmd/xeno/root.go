@@ -68,7 +68,7 @@ See it all at work on this machine with: xeno demo`,
 		&cobra.Group{ID: "use", Title: "Use:"}, &cobra.Group{ID: "operate", Title: "Operate:"})
 	for group, verbs := range map[string][]*cobra.Command{
 		"start":   {newDemo(a), newInit(a), newRegister(a), newStatus(a), newVersion(a)},
-		"buy":     {newAccount(a), newOrder(a), newSearch(a), newRun(a)},
+		"buy":     {newAccount(a), newOrder(a), newSearch(a), newPlace(a), newRun(a)},
 		"use":     {newPs(a), newInspect(a), newSSH(a), newForward(a), newLogs(a), newUsage(a), newReceipts(a), newExtend(a), newStop(a), newStore(a)},
 		"operate": {newCorp(a), newDeposit(a), newImage(a)},
 	} {
