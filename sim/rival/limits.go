@@ -1,0 +1,19 @@
+package rival
+
+// Loops of this package are bounded by the number of leaves of an index or of
+// nodes of the network, and by these.
+const (
+	// leafAds is how many ads a leaf holds: as many as in Xeno.
+	leafAds = 256
+	// replicas is how many nodes hold a record where a paper does not say:
+	// as many as in Xeno.
+	replicas = 4
+	// tries is how often a lookup is made, or a message sent again, before it
+	// counts as failed; holders are tried once each.
+	tries = 4
+	// zBits bounds the bits of a key that interleaves dimensions.
+	zBits = 63
+	// flight is how many requests of a search that stops at a limit are under
+	// way at once: as many as Xeno has.
+	flight = 8
+)
