@@ -43,12 +43,21 @@ func Load(name string) (*Scenario, error) {
 		}
 		return parse(data, name, filepath.Dir(name))
 	}
+	data, err := Source(name)
+	if err != nil {
+		return nil, err
+	}
+	return parse(data, name+".toml", ".")
+}
+
+// Source returns the file of a scenario that ships.
+func Source(name string) ([]byte, error) {
 	data, err := shipped.ReadFile("scenarios/" + name + ".toml")
 	if err != nil {
 		return nil, fmt.Errorf("%w: no scenario %q ships%s: there are %s; a file is named by a path that ends in .toml",
 			ErrBadScenario, name, suggest(name, Shipped()), strings.Join(Shipped(), ", "))
 	}
-	return parse(data, name+".toml", ".")
+	return data, nil
 }
 
 // readFile reads a regular file of at most that many bytes.

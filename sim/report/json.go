@@ -62,7 +62,7 @@ type object struct {
 	Classes     []string                             `json:"classes"`
 	Algorithms  map[string]map[string]map[string]any `json:"algorithms"`
 	Engine      engineObject                         `json:"engine"`
-	Expect      []checkObject                        `json:"expect,omitempty"`
+	Expect      []Check                              `json:"expect,omitempty"`
 	Digest      string                               `json:"digest"` // of all but the engine's speed
 	Runs        []Run                                `json:"runs,omitempty"`
 }
@@ -72,12 +72,6 @@ type engineObject struct {
 	Events       uint64  `json:"events"`
 	Speed        *number `json:"events_per_second,omitempty"`
 	BytesPerNode number  `json:"bytes_per_node"`
-}
-
-type checkObject struct {
-	Text string `json:"figure"`
-	Got  number `json:"is"`
-	OK   bool   `json:"ok"`
 }
 
 // Object returns what --json prints of a run: scenario, seed (the first of
@@ -100,9 +94,7 @@ func (s *Summary) object() *object {
 	if len(s.Seeds) > 0 {
 		o.Seed = s.Seeds[0]
 	}
-	for _, c := range s.Checks {
-		o.Expect = append(o.Expect, checkObject{c.Text, number(c.Got), c.OK})
-	}
+	o.Expect = s.Checks
 	seen := map[string]bool{}
 	for _, r := range s.Rows {
 		if o.Algorithms[r.Algorithm] == nil {
@@ -215,7 +207,7 @@ func (r *Report) check() error {
 func (o *object) summary() (*Summary, error) {
 	s := &Summary{
 		Scenario: o.Scenario, Description: o.Description, Value: o.Value, Partial: o.Partial, Why: o.Why, Seeds: o.Seeds,
-		UnitMillis: float64(o.UnitMillis), Digest: o.Digest,
+		UnitMillis: float64(o.UnitMillis), Digest: o.Digest, Checks: o.Expect,
 		Engine: Engine{Nodes: o.Engine.Nodes, Events: o.Engine.Events, BytesPerNode: float64(o.Engine.BytesPerNode)},
 	}
 	if len(s.Seeds) == 0 {

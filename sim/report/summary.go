@@ -237,16 +237,17 @@ func (s *Summary) Figure(algorithm, class string, warm bool, name string) Estima
 
 // best returns the best value of a figure among the rows of one class: the
 // greatest recall, or the least of what costs among those that find as much as
-// the best within a hundredth.
+// the best within a hundredth. It is false where nobody competes.
 func best(rows []Row, figure string) (float64, bool) {
-	most := math.Inf(-1)
+	most, rivals := math.Inf(-1), 0
 	for _, r := range rows {
 		if r.Algorithm != Plain {
 			most = math.Max(most, r.Figures[Recall].Value)
+			rivals++
 		}
 	}
 	if figure == Recall {
-		return most, !math.IsInf(most, 0)
+		return most, rivals > 1
 	}
 	least := math.Inf(1)
 	for _, r := range rows {
@@ -254,5 +255,5 @@ func best(rows []Row, figure string) (float64, bool) {
 			least = math.Min(least, r.Figures[figure].Value)
 		}
 	}
-	return least, !math.IsInf(least, 0)
+	return least, rivals > 1
 }

@@ -98,7 +98,10 @@ func (s *Summary) Tables() []Table {
 			top, found := best(rows, c.figure)
 			for i, r := range rows {
 				e := r.Figures[c.figure]
-				mark := found && len(rows) > 1 && r.Algorithm != Plain && e.Value == top
+				if !says(r.Algorithm, c.figure) {
+					e = bare(math.NaN())
+				}
+				mark := found && r.Algorithm != Plain && e.Value == top
 				t.Rows[i] = append(t.Rows[i], cell{withInterval(e, c), mark})
 			}
 		}
@@ -119,17 +122,27 @@ func (s *Summary) byKind() [][]Row {
 	return out
 }
 
-// withInterval shows a figure and the longer arm of its interval, with as many
-// digits behind the point.
+// withInterval shows a figure and its interval: ±, or its ends where the figure
+// is not in the middle.
 func withInterval(e Estimate, c column) string {
-	shown, unit := c.show(e.Value), 1.0
+	unit := 1.0
 	if c.percent {
 		unit = 100
 	}
-	if half := e.Half() * unit; half > 0 { // not NaN
-		return shown + " ±" + strconv.FormatFloat(half, 'f', places(e.Value*unit), 64)
+	shown, half := c.show(e.Value), e.Half()*unit
+	if !(half > 0) { // none, or NaN
+		return shown
 	}
-	return shown
+	if other := min(e.High-e.Value, e.Value-e.Low) * unit; other < 0.9*half {
+		return shown + " (" + digits(e.Low*unit) + "–" + digits(e.High*unit) + ")"
+	}
+	return shown + " ±" + strconv.FormatFloat(half, 'f', places(e.Value*unit), 64)
+}
+
+// says tells whether a figure means anything for an algorithm: a plain lookup
+// finds no servers.
+func says(algorithm, figure string) bool {
+	return algorithm != Plain || figure != Recall && figure != EstimateError
 }
 
 // WriteText writes the report for a terminal: what ran, a table for each class
@@ -142,14 +155,10 @@ func (s *Summary) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\n%s\n* best among those that find as much, within 1 %%. %s is the unit, not a rival.\n", s.IntervalOf(), Plain)
 	b.WriteString(s.engineLine() + "\n")
-	if len(s.Checks) > 0 {
-		b.WriteString("\nExpected:\n")
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
 	}
-	for _, c := range s.Checks {
-		b.WriteString("  " + c.String() + "\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return WriteChecks(w, s.Checks)
 }
 
 // headline says what ran.

@@ -1,0 +1,101 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/sim/network"
+	"github.com/xenoserver/xeno/sim/rival"
+	"github.com/xenoserver/xeno/sim/trial"
+	"github.com/xenoserver/xeno/sim/xeno"
+)
+
+// A Followed is one query, hop by hop.
+type Followed struct {
+	Algorithm, Class string
+	Seed             uint64
+	Number           int // of the query in its class, from 1
+	Client           network.NodeID
+	Query            search.Query
+	Unit             time.Duration // L
+	Hops             []trial.Hop   // in the order of their beginning
+	Outcome          trial.Outcome
+	Took             time.Duration
+	Matches          int     // in all, says the oracle
+	Recall           float64 // against it
+}
+
+// Follow asks the n-th query of a class, from 1, as Run does with the first
+// seed: the same world, question and client. What other queries left behind,
+// such as the jitter of messages, is not the same.
+func Follow(ctx context.Context, s *Scenario, algorithm, class string, n int) (*Followed, error) {
+	switch {
+	case !slices.Contains(Algorithms(), algorithm):
+		return nil, fmt.Errorf("%w: no algorithm is called %q%s", ErrBadScenario, algorithm, suggest(algorithm, Algorithms()))
+	case !slices.Contains(s.Queries.Classes, class):
+		return nil, fmt.Errorf("%w: the scenario does not ask class %q; it asks %q", ErrBadScenario, class, s.Queries.Classes)
+	case n < 1 || n > s.Queries.Count:
+		return nil, fmt.Errorf("%w: no query %d: the scenario asks 1 to %d of each class", ErrBadScenario, n, s.Queries.Count)
+	}
+	r := &repetition{scenario: s, seed: s.Seeds[0], pace: &pace{scenario: s}}
+	var err error
+	if r.world, err = s.world(r.seed); err != nil {
+		return nil, err
+	}
+	if err := r.draw(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.measureUnit(ctx); err != nil {
+		return nil, err
+	}
+	a, err := r.algorithm(ctx, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	rng := stream(r.seed, streamClients)
+	client := r.client(rng.IntN)
+	for range n - 1 {
+		rng.ExpFloat64()
+		client = r.client(rng.IntN)
+	}
+	f := &Followed{Algorithm: algorithm, Class: class, Seed: r.seed, Number: n, Client: client, Query: r.queries[class][n-1], Unit: r.run.Unit}
+	task := trial.Task{Class: class, Client: client, Query: f.Query, Count: class == trial.Count}
+	return f, r.follow(ctx, a, task, f)
+}
+
+// algorithm makes one, with its index.
+func (r *repetition) algorithm(ctx context.Context, name string) (trial.Algorithm, error) {
+	if name != algorithmXeno {
+		return rival.New(name, *r.world)
+	}
+	index, err := xeno.NewIndex(ctx, *r.world, 0)
+	if err != nil {
+		return nil, err
+	}
+	return xeno.New(index, xeno.Options{Verify: r.scenario.Queries.Verify}), nil
+}
+
+// follow carries out a task and keeps its hops.
+func (r *repetition) follow(ctx context.Context, a trial.Algorithm, t trial.Task, f *Followed) error {
+	net := r.world.Net
+	begin, over := net.Now(), false
+	a.Start(t, func(h trial.Hop) { f.Hops = append(f.Hops, h) }, func(o trial.Outcome) {
+		f.Outcome, f.Took, over = o, net.Now()-begin, true
+	})
+	if err := net.RunWhile(ctx, func() bool { return !over && net.Now()-begin < taskTimeout }); err != nil {
+		return err
+	}
+	if !over {
+		return fmt.Errorf("sim: %s does not end a %s query", a.Name(), t.Class)
+	}
+	slices.SortStableFunc(f.Hops, func(a, b trial.Hop) int { return int(a.At - b.At) })
+	want := &r.wanted[f.Class][f.Number-1]
+	f.Matches, f.Recall = want.matches, 1
+	if f.Class != trial.Count {
+		f.Recall = want.recall(f.Outcome.Servers)
+	}
+	return nil
+}
