@@ -296,6 +296,27 @@ func TestPlaceEffort(t *testing.T) {
 	}
 }
 
+// BenchmarkPlace is the table in docs/search.md.
+func BenchmarkPlace(b *testing.B) {
+	for _, effort := range []float64{0, 1. / 3, 2. / 3, 1} {
+		b.Run(fmt.Sprintf("effort=%.2f", effort), func(b *testing.B) {
+			ads := randomAds(rand.New(rand.NewPCG(9, 3)), 3000)
+			spec := PlaceSpec{
+				Groups: []PlaceGroup{
+					{Name: "web", Count: 6}, {Name: "db", Count: 6, Query: Query{Where: Compare{"free_cpu", OpGreaterEqual, Number(4)}}},
+				},
+				Near: []NearRule{{nil, 100 * time.Millisecond}}, Spread: []SpreadRule{{nil, "owner", 2}}, Effort: effort,
+			}
+			for b.Loop() {
+				a := arrange(b, spec, ads, nil)
+				b.ReportMetric(a.Cost, "price")
+				b.ReportMetric(float64(a.Candidates), "candidates")
+				b.ReportMetric(float64(a.Queries), "searches")
+			}
+		})
+	}
+}
+
 func TestPlaceUnmet(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	ads := randomAds(rng, 40)

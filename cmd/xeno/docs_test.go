@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -47,6 +48,27 @@ func TestDocs(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("docs/cli.md is stale, run go generate ./cmd/xeno (-want +got):\n%s", diff)
+	}
+}
+
+// TestDocsPlacement reads the placement in docs/search.md.
+func TestDocsPlacement(t *testing.T) {
+	text, err := os.ReadFile("../../docs/search.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), "```toml\n")
+	example, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("docs/search.md has no placement")
+	}
+	name := filepath.Join(t.TempDir(), "place.toml")
+	if err := os.WriteFile(name, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	req, err := readPlaceFile(name)
+	if err != nil || len(req.Groups) != 2 || len(req.Near) != 1 || len(req.Spread) != 1 || len(req.Reach) != 1 {
+		t.Errorf("read %+v, %v", req, err)
 	}
 }
 
