@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/search/cel"
 	"github.com/xenoserver/xeno/sim/network"
 	"github.com/xenoserver/xeno/sim/rival"
 	"github.com/xenoserver/xeno/sim/trial"
@@ -20,6 +21,7 @@ type Followed struct {
 	Number           int // of the query in its class, from 1
 	Client           network.NodeID
 	Query            search.Query
+	Text             string        // of its condition, for people
 	Unit             time.Duration // L
 	Hops             []trial.Hop   // in the order of their beginning
 	Outcome          trial.Outcome
@@ -62,6 +64,7 @@ func Follow(ctx context.Context, s *Scenario, algorithm, class string, n int) (*
 		client = r.client(rng.IntN)
 	}
 	f := &Followed{Algorithm: algorithm, Class: class, Seed: r.seed, Number: n, Client: client, Query: r.queries[class][n-1], Unit: r.run.Unit}
+	f.Text = cel.Format(r.world.Market.Schema(), f.Query.Where, nil)
 	task := trial.Task{Class: class, Client: client, Query: f.Query, Count: class == trial.Count}
 	return f, r.follow(ctx, a, task, f)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -73,11 +74,11 @@ func (a *app) finishRun(s *sim.Scenario, result *report.Report, runErr error, di
 
 // markPartial says of a run that did not come to its end why.
 func markPartial(result *report.Report, runErr error) {
-	if runErr != nil {
-		result.Partial = true
-		if result.Why == "" {
-			result.Why = runErr.Error()
-		}
+	switch {
+	case errors.Is(runErr, context.Canceled):
+		result.Partial, result.Why = true, "interrupted"
+	case runErr != nil:
+		result.Partial, result.Why = true, runErr.Error()
 	}
 }
 

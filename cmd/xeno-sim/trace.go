@@ -73,14 +73,11 @@ func traceObject(s *sim.Scenario, f *sim.Followed) any {
 	}
 	return map[string]any{
 		"scenario": s.Name, "seed": f.Seed, "algorithm": f.Algorithm, "class": f.Class, "n": f.Number, "client": f.Client,
-		"query": question(f), "limit": f.Query.Limit, "hops": hops, "latency_ms": millis(f.Took), "unit_ms": millis(f.Unit),
+		"query": f.Text, "limit": f.Query.Limit, "hops": hops, "latency_ms": millis(f.Took), "unit_ms": millis(f.Unit),
 		"requests": f.Outcome.Requests, "servers": f.Outcome.Servers, "estimated": f.Outcome.Estimated, "matches": f.Matches,
 		"recall": f.Recall, "complete": f.Outcome.Complete,
 	}
 }
-
-// question shows a query in one line.
-func question(f *sim.Followed) string { return fmt.Sprint(f.Query.Where) }
 
 // lane is how many characters the time line of a trace has.
 const lane = 40
@@ -90,7 +87,7 @@ const lane = 40
 func writeTrace(w io.Writer, s *sim.Scenario, f *sim.Followed) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, seed %d: %s query %d by node %d, asked with %s\n", s.Name, f.Seed, f.Class, f.Number, f.Client, f.Algorithm)
-	fmt.Fprintf(&b, "  %s", question(f))
+	fmt.Fprintf(&b, "  %s", f.Text)
 	if f.Query.OrderBy != "" {
 		fmt.Fprintf(&b, ", by %s", f.Query.OrderBy)
 	}

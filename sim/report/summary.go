@@ -237,23 +237,23 @@ func (s *Summary) Figure(algorithm, class string, warm bool, name string) Estima
 
 // best returns the best value of a figure among the rows of one class: the
 // greatest recall, or the least of what costs among those that find as much as
-// the best within a hundredth. It is false where nobody competes.
+// the best within a hundredth. It is false where nobody competes, or all are
+// alike.
 func best(rows []Row, figure string) (float64, bool) {
-	most, rivals := math.Inf(-1), 0
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Algorithm == Plain })
+	most, alike := math.Inf(-1), true
 	for _, r := range rows {
-		if r.Algorithm != Plain {
-			most = math.Max(most, r.Figures[Recall].Value)
-			rivals++
-		}
+		most = math.Max(most, r.Figures[Recall].Value)
+		alike = alike && r.Figures[figure].Value == rows[0].Figures[figure].Value
 	}
 	if figure == Recall {
-		return most, rivals > 1
+		return most, !alike
 	}
 	least := math.Inf(1)
 	for _, r := range rows {
-		if r.Algorithm != Plain && r.Figures[Recall].Value >= most-0.01 {
+		if r.Figures[Recall].Value >= most-0.01 {
 			least = math.Min(least, r.Figures[figure].Value)
 		}
 	}
-	return least, rivals > 1
+	return least, !alike
 }
