@@ -71,18 +71,20 @@ func (b *bloom) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outco
 		r.lists = nil
 	}
 	r.readLists()
+	r.net.After(0, r.advance) // where nothing is to be read
 }
 
 // bloomRun is a query under way.
 type bloomRun struct {
 	*run
 	dims     []*apDim
-	lists    []int // leaves of the first dimension that were not read
-	batch    int   // how many are read in the next round
-	asks     int   // how many candidates were asked in the last one
-	flying   int
-	queue    []result // candidates of this round that were not asked yet
-	members  []uint32 // of the lists of this round
+	lists    []int    // leaves of the first dimension that were not read
+	batch    int      // how many are read in the next round
+	reading  int      // APs that have not answered
+	pending  []uint32 // in the lists that were read, but not yet known to be in all dimensions
+	queue    []result // candidates to be asked
+	asking   int      // candidates that have not answered
+	asked    int      // those that have
 	complete bool
 }
 
@@ -128,16 +130,16 @@ func (d *apDim) cover(a ap, out []ap) []ap {
 	return out
 }
 
-func (r *bloomRun) route(c *column, a ap, done func(ok bool)) {
-	r.flying++
-	label := "ap/" + c.name + "/" + strconv.Itoa(a.level) + "/" + strconv.Itoa(a.index)
+func (r *bloomRun) route(d *apDim, a ap, done func(in []span)) {
+	r.reading++
+	label := "ap/" + d.col.name + "/" + strconv.Itoa(a.level) + "/" + strconv.Itoa(a.index)
 	r.find(read{from: r.task.Client, label: label, done: func(_ network.NodeID, ok bool) {
-		r.flying--
+		r.reading--
 		r.complete = r.complete && ok
-		done(ok)
-		if r.flying == 0 {
-			r.intersect()
+		if ok {
+			done(intersect(d.spans, []span{a.span}))
 		}
+		r.advance()
 	}})
 }
 
@@ -145,18 +147,16 @@ func (r *bloomRun) route(c *column, a ap, done func(ok bool)) {
 func (r *bloomRun) readCover(d *apDim) {
 	d.inside = make([]uint64, r.world.Market.Len()/64+1)
 	for _, a := range d.cover(apAt(d.col, 0, 0), nil) {
-		r.route(d.col, a, func(ok bool) {
-			if !ok {
-				return
-			}
+		r.route(d, a, func(in []span) {
 			if a.len() > leafAds {
 				d.filters++
 			}
-			for _, s := range intersect(d.spans, []span{a.span}) {
+			for _, s := range in {
 				for _, server := range d.col.order[s.from:s.to] {
 					d.inside[server/64] |= 1 << (server % 64)
 				}
 			}
+			r.pending = r.sift(r.pending)
 		})
 	}
 }
@@ -189,78 +189,83 @@ func (r *bloomRun) readLists() {
 	batch := r.lists[:n]
 	r.lists = r.lists[n:]
 	r.batch *= 2
-	if n == 0 && r.flying == 0 {
-		r.net.After(0, r.intersect)
-		return
-	}
 	level := keyBits(d.col)/apDigit - 2
 	for _, leaf := range batch {
-		a := apAt(d.col, level, leaf)
-		r.route(d.col, a, func(ok bool) {
-			if !ok {
-				return
-			}
-			for _, s := range intersect(d.spans, []span{a.span}) {
-				r.members = append(r.members, d.col.order[s.from:s.to]...)
+		r.route(d, apAt(d.col, level, leaf), func(in []span) {
+			for _, s := range in {
+				r.pending = append(r.pending, r.sift(d.col.order[s.from:s.to])...)
 			}
 		})
 	}
 }
 
-// intersect makes candidates of what was read, or estimates how many there are.
-func (r *bloomRun) intersect() {
-	if r.over {
-		return
-	}
-	if r.task.Count {
-		r.finish(r.complete, r.cardinality())
-		return
-	}
-	for _, server := range r.members {
-		passes := r.net.Alive(network.NodeID(server))
+// sift makes candidates of those servers that the summaries of all dimensions
+// have, and returns the others.
+func (r *bloomRun) sift(servers []uint32) (others []uint32) {
+	for _, server := range servers {
+		passes := true
 		for _, d := range r.dims[1:] {
 			passes = passes && d.has(server)
 		}
-		if passes {
+		switch {
+		case !r.net.Alive(network.NodeID(server)):
+		case passes:
 			r.queue = append(r.queue, result{network.NodeID(server), r.order.standing(server)})
+		default:
+			others = append(others, server)
 		}
 	}
-	r.members = r.members[:0]
-	if !r.order.none() {
-		sortResults(r.queue)
-	}
-	r.verify()
+	return others
 }
 
-// verify asks the next candidates.
-func (r *bloomRun) verify() {
-	if r.limit() > 0 && len(r.found) >= r.limit() || len(r.queue) == 0 && len(r.lists) == 0 {
-		r.finish(r.complete, float64(len(r.found)))
+// advance asks candidates as they come; where there is an order and a limit,
+// when all are known, the best first. When none is left it reads more lists or
+// ends.
+func (r *bloomRun) advance() {
+	switch {
+	case r.over:
+		return
+	case r.task.Count:
+		if r.reading == 0 {
+			r.finish(r.complete, r.cardinality())
+		}
 		return
 	}
-	if len(r.queue) == 0 {
-		r.readLists()
+	inOrder := r.limit() > 0 && !r.order.none()
+	if inOrder && (r.reading > 0 || r.asking > 0) {
 		return
 	}
-	n := len(r.queue)
-	if r.limit() > 0 {
-		missing := r.limit() - len(r.found)
-		r.asks = max(2*r.asks, missing+missing/2+1)
-		n = min(n, r.asks)
+	if inOrder && r.asked == 0 {
+		sortResults(r.queue)
 	}
-	batch := r.queue[:n]
-	r.queue = r.queue[n:]
-	r.flying += n
-	for _, c := range batch {
-		r.check(c, verifyTries, func() {
-			r.flying--
-			if r.enough() {
-				r.finish(true, float64(len(r.found)))
-			} else if r.flying == 0 {
-				r.verify()
-			}
-		})
+	missing := max(0, r.limit()-len(r.found))
+	most := max(2*missing, r.asked)
+	for len(r.queue) > 0 && (r.limit() == 0 || missing > 0 && r.asking < most) {
+		c := r.queue[0]
+		r.queue = r.queue[1:]
+		r.asking++
+		r.check(c, verifyTries, r.checked)
 	}
+	if r.reading+r.asking > 0 {
+		return
+	}
+	if len(r.lists) == 0 || r.limit() > 0 && missing == 0 {
+		r.finish(r.complete, float64(r.matched))
+		return
+	}
+	r.pending = nil // all summaries were read, and they are not in them
+	r.readLists()
+}
+
+// checked notes the answer of a candidate.
+func (r *bloomRun) checked() {
+	r.asking--
+	r.asked++
+	if r.enough() {
+		r.finish(true, float64(r.matched))
+		return
+	}
+	r.advance()
 }
 
 // check asks a candidate whether it matches.

@@ -71,11 +71,12 @@ type cidRun struct {
 	facet    *facet
 	waiting  []int // buckets not asked for
 	flying   int   // lookups and checks
+	answers  int   // of them
 	complete bool
 }
 
 func (r *cidRun) proceed() {
-	for len(r.waiting) > 0 && !r.over && (r.limit() == 0 || !r.order.none() || r.flying < flight) {
+	for len(r.waiting) > 0 && !r.over && (!r.order.none() || r.room(r.flying, r.answers)) {
 		k := r.waiting[0]
 		r.waiting = r.waiting[1:]
 		r.flying++
@@ -89,14 +90,15 @@ func (r *cidRun) proceed() {
 		}})
 	}
 	if r.flying == 0 && len(r.waiting) == 0 {
-		r.finish(r.complete, float64(len(r.found)))
+		r.finish(r.complete, float64(r.matched))
 	}
 }
 
 func (r *cidRun) landed() {
 	r.flying--
+	r.answers++
 	if r.enough() {
-		r.finish(true, float64(len(r.found)))
+		r.finish(true, float64(r.matched))
 		return
 	}
 	r.proceed()

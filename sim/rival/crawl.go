@@ -66,7 +66,7 @@ func (w *crawling) proceed() {
 		w.ask(network.NodeID(to), crawlTries)
 	}
 	if w.flying == 0 {
-		w.finish(w.all, float64(len(w.found)))
+		w.finish(w.all, float64(w.matched))
 	}
 }
 
@@ -87,7 +87,7 @@ func (w *crawling) ask(to network.NodeID, left int) {
 			w.take(answer)
 		}
 		if w.enough() {
-			w.finish(true, float64(len(w.found))*float64(w.net.Len())/float64(w.asked))
+			w.finish(true, float64(w.matched)*float64(w.net.Len())/float64(w.asked))
 			return
 		}
 		w.proceed()

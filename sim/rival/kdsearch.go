@@ -46,7 +46,8 @@ type kdRun struct {
 	region   region
 	waiting  []kdWaiting // the best last
 	flying   int
-	read     float64 // expected matches in what was read
+	leaves   int     // that were read
+	read     float64 // expected matches in them
 	complete bool
 }
 
@@ -71,7 +72,7 @@ func (r *kdRun) wait(b kdBranch) {
 }
 
 func (r *kdRun) proceed() {
-	for len(r.waiting) > 0 && !r.over && (r.limit() == 0 || r.flying < flight) {
+	for len(r.waiting) > 0 && !r.over && r.room(r.flying, r.leaves) {
 		w := r.waiting[len(r.waiting)-1]
 		r.waiting = r.waiting[:len(r.waiting)-1]
 		if worst, ok := r.worst(r.found); ok && !r.order.none() && worst.compare(w.best) < 0 {
@@ -96,9 +97,9 @@ func (r *kdRun) estimate() float64 {
 		left += w.expected
 	}
 	if r.read == 0 {
-		return float64(len(r.found)) + left
+		return float64(r.matched) + left
 	}
-	return float64(len(r.found)) * (1 + left/r.read)
+	return float64(r.matched) * (1 + left/r.read)
 }
 
 func (r *kdRun) arrived(leaf kdBranch, beside []kdBranch, ok bool) {
@@ -108,6 +109,7 @@ func (r *kdRun) arrived(leaf kdBranch, beside []kdBranch, ok bool) {
 		return
 	}
 	n := r.tree.nodes[leaf.node]
+	r.leaves++
 	r.read += r.region.part(leaf.box) * float64(n.to-n.from)
 	r.take(r.evaluate(r.tree.servers[n.from:n.to]))
 	for _, b := range beside {

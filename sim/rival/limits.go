@@ -14,6 +14,9 @@ const (
 	// zBits bounds the bits of a key that interleaves dimensions.
 	zBits = 63
 	// flight is how many requests of a search that stops at a limit are under
-	// way at once: as many as Xeno has.
+	// way at once in the beginning: as many as Xeno has.
 	flight = 8
+	// links is how many leaves a prefix hash tree is followed along one after
+	// another before several are read at once.
+	links = 8
 )

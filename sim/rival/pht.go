@@ -23,7 +23,9 @@ import (
 //
 // Granted: the tree with the fewest leaves to read is chosen. The fan-out cuts
 // off what is outside of the box of the query in all interleaved dimensions. An
-// order by a number is walked in order if that reads fewer leaves.
+// order by a number is walked in order if that reads fewer leaves. Who follows
+// links for long knows the labels of the leaves ahead, and reads half as many
+// again at once as it has read.
 type pht struct{ base }
 
 // RefreshMessages is the ad to the replicas of one leaf in each tree.
@@ -68,8 +70,9 @@ type phtRun struct {
 	plan
 	trie     *trie
 	region   region
-	total    int // leaves to read
-	read     int
+	total    int      // leaves to read
+	read     int      // leaves
+	gets     int      // nodes that the fan-out met
 	waiting  []prefix // not asked yet, the nearest to a leaf last
 	flying   int
 	complete bool
@@ -126,7 +129,7 @@ func (r *phtRun) enter(p prefix) {
 			if ok {
 				r.take(r.evaluate(r.trie.order[leaf.from:leaf.to]))
 			}
-			r.finish(ok, float64(len(r.found)))
+			r.finish(ok, float64(r.matched))
 		})
 	})
 }
@@ -134,12 +137,13 @@ func (r *phtRun) enter(p prefix) {
 // proceed asks for the nodes that wait: all at once, or a few where a few
 // results are enough, the deepest first.
 func (r *phtRun) proceed() {
-	for len(r.waiting) > 0 && !r.over && (r.limit() == 0 || !r.order.none() || r.flying < flight) {
+	for len(r.waiting) > 0 && !r.over && (!r.order.none() || r.room(r.flying, r.gets)) {
 		p := r.waiting[len(r.waiting)-1]
 		r.waiting = r.waiting[:len(r.waiting)-1]
 		r.flying++
 		r.get(p.of, p.length, func(ok bool) {
 			r.flying--
+			r.gets++
 			r.arrived(p, ok)
 		})
 	}
@@ -149,7 +153,7 @@ func (r *phtRun) proceed() {
 }
 
 func (r *phtRun) estimate() float64 {
-	return float64(len(r.found)) * float64(r.total) / float64(max(1, r.read))
+	return float64(r.matched) * float64(r.total) / float64(max(1, r.read))
 }
 
 func (r *phtRun) arrived(p prefix, ok bool) {
@@ -173,28 +177,47 @@ func (r *phtRun) arrived(p prefix, ok bool) {
 	r.proceed()
 }
 
-// follow reads the i-th leaf of the plan and those behind it one by one: the
-// first, and each that is no neighbour of the one before, by binary search, the
-// others by the link.
+// follow reads the i-th leaf of the plan and those behind it.
 func (r *phtRun) follow(i int) {
 	if r.passed(&r.plan, r.found, i) || i == len(r.leaves) {
 		r.finish(r.complete, r.estimate())
 		return
 	}
-	key := uint64(r.leaves[i] * r.size)
-	next := func(leaf prefix, ok bool) {
-		r.complete = r.complete && ok
-		if ok {
-			r.read++
-			r.take(r.evaluate(r.trie.order[leaf.from:leaf.to]))
-		}
-		r.follow(i + 1)
+	n := 1
+	if i >= links {
+		n = min(i/2, len(r.leaves)-i)
 	}
-	if i > 0 && (r.leaves[i]-r.leaves[i-1] == 1 || r.leaves[i]-r.leaves[i-1] == -1) {
-		length := r.trie.leafLength(key, r.trie.bits)
-		of := key >> (r.trie.bits - length)
-		r.get(of, length, func(ok bool) { next(r.trie.node(of, length), ok) })
+	r.flying = n
+	for j := i; j < i+n; j++ {
+		r.readLeaf(j, func(leaf prefix, ok bool) {
+			r.flying--
+			r.complete = r.complete && ok
+			if ok {
+				r.read++
+				r.take(r.evaluate(r.trie.order[leaf.from:leaf.to]))
+			}
+			switch {
+			case r.over:
+			case r.enough():
+				r.finish(true, r.estimate())
+			case r.flying == 0:
+				r.follow(i + n)
+			}
+		})
+	}
+}
+
+// readLeaf reads the j-th leaf of the plan: the first, and each of the first
+// ones that is no neighbour of the one before, by binary search, the others by
+// their labels.
+func (r *phtRun) readLeaf(j int, done func(leaf prefix, ok bool)) {
+	key := uint64(r.leaves[j] * r.size)
+	neighbour := j > 0 && (r.leaves[j]-r.leaves[j-1] == 1 || r.leaves[j]-r.leaves[j-1] == -1)
+	if !neighbour && j < links {
+		r.search(key, r.trie.bits, 0, r.trie.bits, done)
 		return
 	}
-	r.search(key, r.trie.bits, 0, r.trie.bits, next)
+	length := r.trie.leafLength(key, r.trie.bits)
+	of := key >> (r.trie.bits - length)
+	r.get(of, length, func(ok bool) { done(r.trie.node(of, length), ok) })
 }

@@ -20,6 +20,7 @@ type run struct {
 	matches  func(i int) bool
 	order    order
 	found    []result
+	matched  int // results that were taken, also those that were dropped since
 	seen     map[network.NodeID]bool
 	requests int
 	lookups  []*int // messages of lookups under way
@@ -63,13 +64,19 @@ func (r *run) evaluate(servers []uint32) []result {
 	return out
 }
 
-// take adds results that reached the client.
+// take adds results that reached the client. Of an ordered query it keeps no
+// more than it may need.
 func (r *run) take(results []result) {
 	for _, f := range results {
 		if !r.over && !r.seen[f.server] {
 			r.seen[f.server] = true
+			r.matched++
 			r.found = append(r.found, f)
 		}
+	}
+	if limit := r.limit(); limit > 0 && len(r.found) > 2*limit && !r.order.none() {
+		sortResults(r.found)
+		r.found = r.found[:limit]
 	}
 }
 
@@ -93,7 +100,15 @@ func sortResults(all []result) {
 	slices.SortFunc(all, func(a, b result) int { return a.standing.compare(b.standing) })
 }
 
-// finish gives the answer. estimated counts where more was not read.
+// room tells whether a search that stops at a limit may send another request
+// while some are under way: as many as were answered without success, so that
+// one that has to read everything takes logarithmic time.
+func (r *run) room(flying, answered int) bool {
+	return r.limit() == 0 || flying < max(flight, answered)
+}
+
+// finish gives the answer. estimated is how many match in all, as far as the
+// algorithm can tell; no fewer than were found.
 func (r *run) finish(complete bool, estimated float64) {
 	if r.over {
 		return
@@ -106,7 +121,7 @@ func (r *run) finish(complete bool, estimated float64) {
 		r.found = r.found[:min(len(r.found), r.limit())]
 	}
 	out := trial.Outcome{
-		Estimated: max(estimated, float64(len(r.found))), Requests: r.requests,
+		Estimated: max(estimated, float64(r.matched)), Requests: r.requests,
 		Latency: r.net.Now() - r.begin, Complete: complete,
 	}
 	for _, sent := range r.lookups {

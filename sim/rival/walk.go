@@ -173,7 +173,7 @@ func (w *walking) answered(found []result, ok bool) {
 	if ok {
 		w.take(found)
 	}
-	estimated := float64(len(w.found)) * float64(len(w.leaves)) / float64(w.read)
+	estimated := float64(w.matched) * float64(len(w.leaves)) / float64(w.read)
 	if w.enough() {
 		w.finish(true, estimated)
 	} else if w.flying == 0 {
