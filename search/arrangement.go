@@ -155,7 +155,7 @@ func (p *Placer) expire() {
 		for _, w := range p.wishes {
 			w.answered = true
 		}
-		p.anchored, p.level = true, 0
+		p.level = 0
 		p.begin()
 	}
 	if !p.finished {
@@ -168,10 +168,10 @@ func (p *Placer) finish(unmet []Unmet) {
 	p.finished = true
 	a := Arrangement{
 		Cost: p.score.cost, Floor: min(p.floor, p.score.cost), Optimal: p.proven && p.score.broken == 0,
-		Complete: true, Candidates: p.pooled, Queries: len(p.wishes), Unmet: unmet,
+		Complete: true, Candidates: p.pooled, Queries: p.queries, Unmet: unmet,
 	}
 	for _, w := range p.wishes[:len(p.spec.Groups)] {
-		a.Complete = a.Complete && w.complete && len(w.ads) == p.poolLimit(p.level, w)
+		a.Complete = a.Complete && w.complete
 	}
 	for slot, ad := range p.best {
 		if ad == nil {

@@ -77,30 +77,6 @@ var stages = [...]stage{
 // part is how much work one Step does.
 const part = 2e6
 
-// A wish is a Want and what came of it.
-type wish struct {
-	group    int
-	query    Query
-	anchor   *anchor // nil: servers anywhere
-	ads      []*Signed
-	complete bool
-	answered bool
-}
-
-// An anchor is a server around which others are looked for.
-type anchor struct {
-	group    int // whose candidate it is
-	position int // in that group's answer
-	rank     int // among the anchors of its rule
-	rules    int // how many rules share the anchors of a stage
-	share    int // of the queries, for the rule
-}
-
-// in tells whether the anchor counts in a stage.
-func (a *anchor) in(p *Placer, at int) bool {
-	return a.rank < min(max(1, stages[at].anchors/a.rules), a.share) && a.position < p.poolOf(at, a.group)
-}
-
 // A Placer finds machines for a PlaceSpec. It is a machine for one goroutine:
 // it has the groups' queries answered, and where machines must be near each
 // other also queries around some of the servers found; then it chooses among
@@ -112,11 +88,12 @@ type Placer struct {
 	groups []int
 	level  int // the last stage
 
-	wishes   []*wish
-	waiting  int
-	anchored bool
-	current  map[dht.PeerID]*Signed // ads that servers confirmed; nil: it did not
-	asking   map[dht.PeerID]bool
+	wishes    []*wish
+	waiting   int
+	gathering int // how far gathered is
+	queries   int
+	current   map[dht.PeerID]*Signed // ads that servers confirmed; nil: it did not
+	asking    map[dht.PeerID]bool
 
 	at       int // stage
 	solver   *solver
@@ -156,11 +133,6 @@ func NewPlacer(schema *Schema, spec PlaceSpec) (*Placer, error) {
 	return p, nil
 }
 
-// poolOf returns how many answers of a query count in a stage.
-func (p *Placer) poolOf(at, group int) int {
-	return min(MaxCandidates, max(stages[at].pool, 4*p.spec.Groups[group].Count))
-}
-
 // Step takes in what happened and returns what to do. The caller owns the
 // effects.
 func (p *Placer) Step(_ time.Time, input PlacerInput) []PlacerEffect {
@@ -188,6 +160,7 @@ func (p *Placer) want(from int) {
 	for id, w := range p.wishes[from:] {
 		if !w.answered {
 			p.waiting++
+			p.queries++
 			p.effects = append(p.effects, Want{ID: from + id, Query: w.query})
 		}
 	}
@@ -213,81 +186,6 @@ func (p *Placer) found(in Found) {
 	}
 }
 
-// gathered goes on when all queries are answered.
-func (p *Placer) gathered() {
-	if !p.anchored {
-		p.anchored = true
-		begin := len(p.wishes)
-		p.addAnchors()
-		if begin < len(p.wishes) {
-			p.want(begin)
-			return
-		}
-	}
-	p.begin()
-}
-
-// addAnchors wishes for servers around some of those found, for every rule that
-// wants machines near each other: all of them are near each of them.
-func (p *Placer) addAnchors() {
-	var rules []NearRule
-	for _, r := range p.spec.Near {
-		if p.spec.machines(r.Groups) > 1 {
-			rules = append(rules, r)
-		}
-	}
-	for _, r := range rules {
-		var groups []int
-		for g, group := range p.spec.Groups {
-			if covers(r.Groups, group.Name) {
-				groups = append(groups, g)
-			}
-		}
-		from := p.wishes[groups[0]]
-		share := (maxPlaceQueries - len(p.spec.Groups)) / len(rules) / len(groups)
-		for rank, position := range spacedOut(from.ads, r.Most/2, max(1, share)) {
-			a := &anchor{group: groups[0], position: position, rank: rank, rules: len(rules), share: share}
-			if !a.in(p, p.level) {
-				continue
-			}
-			at, _ := from.ads[position].Ad.Attributes[DimCoordinate].Coordinate()
-			for _, g := range groups {
-				p.addAround(g, RTT{Dim: DimCoordinate, To: []dht.Coordinate{at}, Most: r.Most}, a)
-			}
-		}
-	}
-}
-
-// addAround wishes for servers of a group around an anchor.
-func (p *Placer) addAround(g int, near RTT, a *anchor) {
-	base := p.wishes[g]
-	w := &wish{group: g, query: base.query, anchor: a}
-	w.query.Where = append(slices.Clone(base.query.Where.(And)), near)
-	if base.complete { // the answer is here
-		w.ads, w.complete, w.answered = p.schema.Select(w.query, base.ads), true, true
-	} else if p.schema.Check(w.query) != nil {
-		return // the query has no room for one more condition
-	}
-	p.wishes = append(p.wishes, w)
-}
-
-// spacedOut returns the positions of ads, in order, each of which is farther
-// than apart from all before it.
-func spacedOut(ads []*Signed, apart time.Duration, most int) (positions []int) {
-	var taken []dht.Coordinate
-	for i, ad := range ads {
-		c, ok := ad.Ad.Attributes[DimCoordinate].Coordinate()
-		if !ok || slices.ContainsFunc(taken, func(d dht.Coordinate) bool { return PredictRTT(c, d) <= apart }) {
-			continue
-		}
-		taken = append(taken, c)
-		if positions = append(positions, i); len(positions) == most {
-			break
-		}
-	}
-	return positions
-}
-
 // begin starts to choose, from the first stage.
 func (p *Placer) begin() {
 	p.at, p.best, p.score, p.proven = 0, nil, score{}, false
@@ -310,45 +208,6 @@ func (p *Placer) tooFew() (unmet []Unmet) {
 		}
 	}
 	return unmet
-}
-
-// poolLimit returns how many of a wish's servers are candidates in a stage.
-// Where machines are to be near each other half of the room is left for those
-// around anchors.
-func (p *Placer) poolLimit(at int, w *wish) int {
-	room := MaxCandidates / len(p.spec.Groups)
-	near := slices.ContainsFunc(p.spec.Near, func(r NearRule) bool { return covers(r.Groups, p.spec.Groups[w.group].Name) })
-	if near && w.anchor == nil {
-		room /= 2
-	}
-	return min(len(w.ads), room, p.poolOf(at, w.group))
-}
-
-// pools returns the candidates of each group in a stage.
-func (p *Placer) pools(at int) [][]*Signed {
-	pools := make([][]*Signed, len(p.spec.Groups))
-	taken := make([]map[dht.PeerID]bool, len(pools))
-	for g := range taken {
-		taken[g] = make(map[dht.PeerID]bool)
-	}
-	for _, w := range p.wishes {
-		if w.anchor != nil && !w.anchor.in(p, at) {
-			continue
-		}
-		for _, ad := range w.ads[:p.poolLimit(at, w)] {
-			server := ad.Ad.Server
-			if now, asked := p.current[server]; asked {
-				ad = now
-			}
-			if ad == nil || taken[w.group][server] || len(pools[w.group]) == MaxCandidates/len(pools) ||
-				!p.schema.Matches(p.wishes[w.group].query.Where, ad.Ad) {
-				continue
-			}
-			taken[w.group][server] = true
-			pools[w.group] = append(pools[w.group], ad)
-		}
-	}
-	return pools
 }
 
 // enter sets up the solver for the stage.

@@ -430,10 +430,46 @@ func TestPlaceLarge(t *testing.T) {
 		t.Fatalf("%+v", a.Unmet)
 	}
 	checkArrangement(t, spec, a)
-	if a.Candidates > MaxCandidates || a.Queries > maxPlaceQueries {
+	if a.Candidates > MaxCandidates || a.Queries > maxPlaceQueries+len(stages)*maxOtherQueries {
 		t.Errorf("%d candidates from %d queries", a.Candidates, a.Queries)
 	}
 	t.Logf("cost %.3f, at least %.3f, %d candidates, %d queries", a.Cost, a.Floor, a.Candidates, a.Queries)
+}
+
+// TestPlaceOwners spreads machines over owners of whom one has almost all servers,
+// and the cheapest.
+func TestPlaceOwners(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8, 3))
+	ads := randomAds(rng, 1000)
+	for i, ad := range ads {
+		owner, price := "giant", rng.Float64()
+		switch {
+		case i < 20:
+			owner, price = fmt.Sprint("dwarf-", i), price+2
+		case i < 200:
+			owner, price = fmt.Sprint("large-", i%3), price+1
+		}
+		ad.Ad.Attributes[DimOwner], ad.Ad.Attributes[DimPrice] = Text(owner), Number(price)
+	}
+	for _, near := range []time.Duration{0, 400 * time.Millisecond} {
+		last := math.Inf(1)
+		for _, effort := range []float64{0, 0.5, 1} {
+			spec := PlaceSpec{Groups: []PlaceGroup{{Name: "web", Count: 6}}, Spread: []SpreadRule{{nil, "owner", 1}}, Effort: effort}
+			if near > 0 {
+				spec.Near = []NearRule{{nil, near}}
+			}
+			a := arrange(t, spec, ads, nil)
+			if len(a.Unmet) > 0 {
+				t.Fatalf("near %s, effort %g: %+v", near, effort, a.Unmet)
+			}
+			checkArrangement(t, spec, a)
+			if a.Cost > last {
+				t.Errorf("near %s: effort %g costs %g, less effort %g", near, effort, a.Cost, last)
+			}
+			last = a.Cost
+			t.Logf("near %s, effort %g: cost %.3f, %d candidates, %d queries", near, effort, a.Cost, a.Candidates, a.Queries)
+		}
+	}
 }
 
 // TestPlaceOrder places by the order of the queries.

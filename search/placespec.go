@@ -23,8 +23,15 @@ const (
 	maxPlaceRules = 16
 	// MaxCandidates bounds the servers that a placement chooses from.
 	MaxCandidates = 2000
-	// maxPlaceQueries bounds the searches of a placement.
+	// maxPlaceQueries bounds the searches of a placement for the groups and
+	// around anchors.
 	maxPlaceQueries = 64
+	// maxOtherQueries bounds, for each stage, the searches for servers of other
+	// owners than those that have the first ones found.
+	maxOtherQueries = 8
+	// maxOthers is how many such searches are made in turn: each excludes the
+	// large owners that the ones before have met.
+	maxOthers = 3
 	// maxConfirmRounds bounds how often a placement is made anew because a
 	// chosen server did not confirm its ad.
 	maxConfirmRounds = 3
