@@ -1,10 +1,13 @@
 package sim
 
-import "github.com/xenoserver/xeno/sim/network"
+import (
+	"github.com/xenoserver/xeno/sim/market"
+	"github.com/xenoserver/xeno/sim/network"
+)
 
 const (
-	// maxNodes bounds a network.
-	maxNodes = network.MaxNodes
+	// maxNodes bounds a network whose nodes are servers of a market.
+	maxNodes = min(network.MaxNodes, market.MaxServers)
 	// maxFileBytes bounds a scenario: a hundred times the largest that ships.
 	maxFileBytes = 1 << 20
 	// maxErrors bounds what is told of a scenario at once: a screen.

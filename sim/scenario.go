@@ -71,7 +71,7 @@ type Market struct {
 	Diurnal float64
 	// Drift is how often a server's dynamic attributes change, a minute.
 	Drift float64
-	// Owners is how many there are; zero: a tenth of the nodes.
+	// Owners is how many there are; zero: one for four servers.
 	Owners int
 }
 

@@ -86,7 +86,7 @@ func marketKeys() []key {
 		{"market.price_noise", "standard deviation of the logarithm of prices around their type's", number(func(s *Scenario) *float64 { return &s.Market.PriceNoise }, 0, 2)},
 		{"market.diurnal", "how much of a server's load follows the hour of its place", number(func(s *Scenario) *float64 { return &s.Market.Diurnal }, 0, 1)},
 		{"market.drift", "changes of dynamic attributes, per server and minute", number(func(s *Scenario) *float64 { return &s.Market.Drift }, 0, 60)},
-		{"market.owners", "how many owners the servers have; 0: a tenth of the nodes", integer(func(s *Scenario) *int { return &s.Market.Owners }, 0, maxNodes)},
+		{"market.owners", "how many owners the servers have; 0: one for four servers", integer(func(s *Scenario) *int { return &s.Market.Owners }, 0, maxNodes)},
 	}
 }
 

@@ -90,7 +90,7 @@ func lastWhy(points []struct {
 func TestMemory(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	a := &app{stdout: &stdout, stderr: &stderr, clock: func() time.Duration { return 0 }}
-	code := a.run(t.Context(), []string{"run", "growth", "--nodes", "16777216", "--set", "network.tables=maintained"})
+	code := a.run(t.Context(), []string{"run", "growth", "--nodes", "10000000", "--set", "network.tables=maintained"})
 	if code != exitMemory || !strings.Contains(stderr.String(), "reduce network.nodes") || !strings.Contains(stderr.String(), "--force") {
 		t.Errorf("code %d: %s", code, stderr.String())
 	}
