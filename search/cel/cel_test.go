@@ -165,6 +165,8 @@ func FuzzCompile(f *testing.F) {
 	for _, s := range []string{
 		`free_cpu >= 4 && free_memory >= 4GiB`, `!("linux" in environments) || rtt("me") < 30ms`, `country in ["DE"]`,
 		`within(1,2,3)`, `-1 < load`, "\"", `4GiB/s`, `has(a.b)`, `{"a":1}`, `free_cpu > 0x10u`, "a\n&& ß",
+		`2 <= free_cpu <= 8 and not has(free_gpu)`, `10ms < rtt("me", "@0.1,2+0.01") <= 30ms`, `within("Oslo", 5km) or "sev" in isolation`,
+		`free_memory in [1.5GiB, 2e9]`, `name == "a\x41\u00e4\n\\"`,
 	} {
 		f.Add(s)
 	}
@@ -183,6 +185,17 @@ func FuzzCompile(f *testing.F) {
 		}
 		if err := schema.Check(search.Query{Where: p}); err != nil {
 			t.Fatalf("%q: %v", text, err)
+		}
+		printed := Format(schema, p, nil)
+		if len([]rune(printed)) > maxText || strings.Count(printed, "(") > maxRecursion/4 {
+			return // not a query any more
+		}
+		q, err := Compile(schema, printed, resolve)
+		if err != nil {
+			t.Fatalf("%q prints as\n%s\n%v", text, printed, err)
+		}
+		if same, err := samePredicate(p, q); err == nil && !same {
+			t.Fatalf("%q prints as\n%s\nwhich is %s", text, printed, Format(schema, q, nil))
 		}
 	})
 }
