@@ -38,7 +38,10 @@ type keyed struct {
 
 func sortKeyed(all []keyed) {
 	slices.SortFunc(all, func(a, b keyed) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.tie, b.tie))
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		return cmp.Compare(a.tie, b.tie)
 	})
 }
 

@@ -18,6 +18,8 @@ type crawl struct{ base }
 const (
 	// crawlFlight is how many nodes are asked at once: the workers of Nebula.
 	crawlFlight = 1000
+	// crawlStart is with how many a query begins that wants a few results.
+	crawlStart = 64
 	// crawlTries is how often a node is asked.
 	crawlTries = 2
 )
@@ -58,7 +60,7 @@ type crawling struct {
 }
 
 func (w *crawling) proceed() {
-	for w.left > 0 && w.flying < crawlFlight && !w.over {
+	for w.left > 0 && w.flying < w.most() && !w.over {
 		to := w.at
 		w.at = uint32((uint64(w.at) + uint64(w.step)) % uint64(w.net.Len()))
 		w.left--
@@ -68,6 +70,15 @@ func (w *crawling) proceed() {
 	if w.flying == 0 {
 		w.finish(w.all, float64(w.matched))
 	}
+}
+
+// most returns how many nodes may be asked at once: a query that stops at a
+// limit begins with few.
+func (w *crawling) most() int {
+	if w.limit() == 0 || !w.order.none() {
+		return crawlFlight
+	}
+	return min(crawlFlight, max(crawlStart, w.asked))
 }
 
 func (w *crawling) ask(to network.NodeID, left int) {

@@ -25,8 +25,9 @@
 //   - Whoever holds ads evaluates the whole predicate and returns matches only,
 //     as many as there are in one message.
 //   - A record is held by the four answering nodes that are nearest to its key
-//     at that moment: hand-over and repair take no time and no message, ads of
-//     dead servers are gone at once, changed values are there at once.
+//     at that moment: hand-over and repair take no time and no message, and ads
+//     of dead servers are gone at once. Holders know changed values at once; ads
+//     that changed move to where they belong all together, every minute.
 //   - A lookup ends with the first answer of one of these four, also with the
 //     answer that there is no such record.
 //   - Of lookups that nobody waits for any more, only messages that arrived are

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/search"
@@ -24,6 +25,8 @@ type Index struct {
 	tries   []*trie
 	facets  []*facet
 	kd      *kdTree
+	renewed time.Duration // when the market was looked at
+	changes uint64        // of the servers looked at, until then
 }
 
 // NewIndex returns an index of which nothing is built yet.
@@ -31,9 +34,23 @@ func NewIndex(world trial.World) *Index {
 	return &Index{market: world.Market, net: world.Net, columns: make(map[string]*column)}
 }
 
-// Forget drops what was built, so that it is built anew from what the servers
-// have by then: after the market drifted.
-func (x *Index) Forget() {
+// renew drops what was built if the market has drifted for a renewal, so that
+// it is built anew from what the servers have now: as if they had all renewed
+// their ads at this moment. Queries under way keep what they have.
+func (x *Index) renew() {
+	now := x.net.Now()
+	if now < x.renewed+renewal {
+		return
+	}
+	x.renewed = now
+	changes := uint64(0)
+	for i := 0; i < x.market.Len(); i += max(1, x.market.Len()/driftSample) {
+		changes += x.market.Seq(i)
+	}
+	if changes == x.changes {
+		return
+	}
+	x.changes = changes
 	clear(x.columns)
 	x.tries, x.facets, x.kd = nil, nil, nil
 }

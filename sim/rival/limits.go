@@ -1,5 +1,7 @@
 package rival
 
+import "time"
+
 // Loops of this package are bounded by the number of leaves of an index or of
 // nodes of the network, and by these.
 const (
@@ -16,6 +18,10 @@ const (
 	// flight is how many requests of a search that stops at a limit are under
 	// way at once in the beginning: as many as Xeno has.
 	flight = 8
+	// renewal is how often servers renew their ads: as often as Xeno's.
+	renewal = time.Minute
+	// driftSample is of how many servers it is seen whether the market drifts.
+	driftSample = 256
 	// links is how many leaves a prefix hash tree is followed along one after
 	// another before several are read at once.
 	links = 8

@@ -273,6 +273,67 @@ func TestSame(t *testing.T) {
 	}
 }
 
+// TestDrift changes what servers have: a minute later every answer is right
+// again.
+func TestDrift(t *testing.T) {
+	w := newWorld(t, 1000, 5, nil)
+	index, rng := NewIndex(w), rand.New(rand.NewPCG(5, 5))
+	for range 3 {
+		for _, name := range []string{"bloom", "walk", "pht", "kdtree"} {
+			a, err := index.New(name, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, q := range oddQueries(w) {
+				task := trial.Task{Client: 7, Query: q}
+				check(t, w, task, do(t, w, a, task), name)
+			}
+		}
+		for i := range w.Market.Len() {
+			w.Market.Drift(i, rng)
+		}
+		if err := w.Net.Run(t.Context(), w.Net.Now()+renewal); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCover compares regions with the oracle: whatever satisfies a condition is
+// in its region, in every column.
+func TestCover(t *testing.T) {
+	w := newWorld(t, 700, 6, nil)
+	x := NewIndex(w)
+	for _, task := range tasks(t, w, 30) {
+		r := x.region(task.Query.Where, true)
+		matches := w.Market.Matcher(task.Query.Where)
+		for _, c := range r.columns() {
+			spans := r.on(c)
+			inside := make(map[uint32]bool)
+			for _, s := range spans {
+				for _, server := range c.order[s.from:s.to] {
+					inside[server] = true
+				}
+			}
+			for i := range w.Market.Len() {
+				if matches(i) && !inside[uint32(i)] {
+					t.Fatalf("%v: server %d is not in %v of %s", task.Query.Where, i, spans, c.name)
+				}
+			}
+		}
+	}
+}
+
+func TestCompareVersions(t *testing.T) {
+	ascending := []string{"1", "1.0-a", "5.10", "6.1", "6.1.0-42", "6.2-rc1", "6.12", "10.0.0.0.0.0.0.1", "10.0.0.0.0.0.0.1.5"}
+	for i, a := range ascending {
+		for j, b := range ascending {
+			if got := compareVersions(a, b); got < 0 != (i < j) || got > 0 != (i > j) {
+				t.Errorf("compare %s with %s: %d", a, b, got)
+			}
+		}
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, 10, 4, nil)
 	if _, err := New("oracle", w); !errors.Is(err, ErrUnknown) {

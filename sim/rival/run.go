@@ -34,6 +34,7 @@ type result struct {
 }
 
 func (b *base) run(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) *run {
+	b.index.renew()
 	r := &run{base: b, net: b.world.Net, task: t, trace: trace, done: done, begin: b.world.Net.Now()}
 	if t.Count {
 		r.task.Query.OrderBy, r.task.Query.Limit = "", 0
