@@ -252,6 +252,45 @@ func TestPlaceOptimal(t *testing.T) {
 	}
 }
 
+// TestPlaceLocalSearch counts how often starts and shakes alone, without trying
+// all assignments, come to the least cost.
+func TestPlaceLocalSearch(t *testing.T) {
+	schema := DefaultSchema()
+	rng := rand.New(rand.NewPCG(11, 3))
+	least, possible := 0, 0
+	for range 200 {
+		ads := randomAds(rng, 6+rng.IntN(12))
+		spec := randomSpec(rng, 2+rng.IntN(3))
+		want := force(schema, spec, ads)
+		p, err := NewPlacer(schema, spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range p.wishes {
+			w.ads = schema.Select(w.query, ads)
+		}
+		if len(p.tooFew()) > 0 || math.IsInf(want, 1) {
+			continue
+		}
+		possible++
+		s, anchors := p.newSolver(&p.spec, 2)
+		s.start(0, -1)
+		for _, o := range anchors {
+			s.start(0, o)
+		}
+		for s.work > 0 {
+			s.shake()
+		}
+		if s.bestScore.broken == 0 && s.bestScore.cost <= want*(1+1e-9) {
+			least++
+		}
+	}
+	t.Logf("least cost in %d of %d placements", least, possible)
+	if least < possible*95/100 {
+		t.Errorf("least cost in %d of %d placements, want 95 %%", least, possible)
+	}
+}
+
 // TestPlaceEffort checks that more effort is never worse, and that it gains.
 func TestPlaceEffort(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 3))
