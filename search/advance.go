@@ -5,11 +5,26 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/xenoserver/xeno/dht"
 )
 
 // speculation is how many times what is still missing a query without order
 // may expect from the cells it reads at once.
 const speculation = 1.5
+
+// rootPatience is how many times as long as the first root took the others may
+// take before a tree is chosen without them.
+const rootPatience = 2
+
+// cheap is how many reads a tree may cost to be chosen before the other roots
+// have answered.
+const cheap = 3
+
+// scarce is how many times the limit a query without order must expect to
+// match, or it asks a second holder of each cell at once: it will have to read
+// them all.
+const scarce = 2
 
 // advance emits whatever the query needs next, and finishes it when it needs
 // nothing more.
@@ -20,14 +35,49 @@ func (s *Seeker) advance(now time.Time) {
 	}
 	s.plan(now)
 	s.read(now)
-	if s.lazy() && s.waiting == 0 && !s.again && !s.enough() {
+	if s.lazy() && !s.again && !s.enough() && s.complete() {
 		s.again = true // everything was read once and is not enough
 		s.read(now)
 	}
 	s.verify()
-	if s.waiting == 0 {
+	if s.waiting == 0 || s.complete() && len(s.asking) == 0 {
 		s.finish()
 	}
+}
+
+// complete tells whether every cell that may change the answer was read as often
+// as is wanted; answers that are still under way would be one too many.
+func (s *Seeker) complete() bool {
+	if s.tree == "" && !s.enough() {
+		return false
+	}
+	for _, v := range s.list {
+		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v) && !s.skips(v) && !s.done(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// skips tells whether a cell need not be read, since its children are known
+// and any matches will do.
+func (s *Seeker) skips(v *visit) bool { return v.glimpsed && s.lazy() && !s.again }
+
+// done tells whether a cell was read as often as is wanted, or possible.
+func (s *Seeker) done(v *visit) bool {
+	if v.answers > 0 && v.answers >= v.wanted(s.replicas(v)) {
+		return true
+	}
+	_, more := v.next()
+	return v.started && !more && v.pending() == 0 && v.locate == locateDone
+}
+
+// replicas returns how many holders of a cell are asked at least.
+func (s *Seeker) replicas(v *visit) int {
+	if s.tree == "" || v.glimpsed || s.lazy() && !s.again && !s.eager {
+		return 1
+	}
+	return s.cfg.Replicas
 }
 
 // plan chooses the tree when its candidates' roots have answered.
@@ -36,21 +86,52 @@ func (s *Seeker) plan(now time.Time) {
 		s.fallBack()
 		return
 	}
-	slow := false
+	missing, answered := time.Time{}, false
 	for _, t := range s.trees {
 		v := s.visits[Root(t)]
-		if v.answers == 0 && !s.dead(v) {
-			if v.lastAsk.IsZero() || now.Sub(v.lastAsk) < s.cfg.Hedge {
-				return // it may still come in time
+		switch {
+		case v.answers > 0:
+			answered = true
+		case s.dead(v):
+		case v.lastAsk.IsZero():
+			return // not even asked
+		default:
+			missing = later(missing, v.lastAsk)
+		}
+	}
+	if !missing.IsZero() {
+		patience := s.cfg.Hedge
+		if answered && s.cheapest() <= cheap {
+			// Another tree could not save more than the farthest root costs.
+			patience = min(patience, rootPatience*s.firstRoot)
+		}
+		if due := missing.Add(patience); now.Before(due) {
+			if answered {
+				s.effects = append(s.effects, Wake{At: due})
 			}
-			slow = true
+			return // it may still come in time
 		}
 	}
 	s.choose(s.root)
-	if s.tree == "" && !slow {
+	if s.tree == "" && missing.IsZero() {
 		s.tree = s.trees[0]
 		s.fallBack()
 	}
+	if children, ok := s.root(s.tree); ok {
+		_, matches := s.schema.outlook(s.query.Where, children)
+		s.eager = matches < scarce*float64(s.query.Limit)
+	}
+}
+
+// cheapest returns the least cost of the trees whose roots have answered.
+func (s *Seeker) cheapest() float64 {
+	least := math.Inf(1)
+	for _, t := range s.trees {
+		if children, ok := s.root(t); ok {
+			least = min(least, s.schema.cost(s.query, t, children))
+		}
+	}
+	return least
 }
 
 // fallBack takes another tree when nobody holds the root of the chosen one:
@@ -84,19 +165,29 @@ func (s *Seeker) enough() bool {
 	return s.query.Limit > 0 && len(s.active) >= s.query.Limit && s.order.none()
 }
 
-// wants tells whether a cell that can have rank at best may change the answer.
-func (s *Seeker) wants(rank float64) bool {
-	if s.query.Limit == 0 || len(s.active) < s.query.Limit {
+// wants tells whether reading a cell may change the answer.
+func (s *Seeker) wants(v *visit) bool {
+	n := s.query.Limit
+	if n == 0 || len(s.active) < n {
 		return true
 	}
-	return !s.order.none() && rank <= s.sorted()[s.query.Limit-1].standing.rank
+	if s.order.none() {
+		return false
+	}
+	worst := s.sorted()[n-1].standing
+	if v.bound != worst.rank {
+		return v.bound < worst.rank
+	}
+	// Where ranks are equal the hash decides, unless there is a value more
+	// exact than the rank.
+	return !worst.value.IsZero() || v.floor.Compare(worst.hash) <= 0
 }
 
 // read starts visits and asks holders.
 func (s *Seeker) read(now time.Time) {
 	open := make([]*visit, 0, len(s.list))
 	for _, v := range s.list {
-		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v.bound) {
+		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v) {
 			open = append(open, v)
 		}
 	}
@@ -108,14 +199,14 @@ func (s *Seeker) read(now time.Time) {
 	})
 	busy := 0
 	for _, v := range open {
-		if v.started && (v.pending() > 0 || v.locate == locateAsked) {
+		if v.started && !s.done(v) {
 			busy++
 		}
 	}
 	var wake time.Time
 	hoped := 0.0 // matches from cells that are asked already and come first
 	for _, v := range open {
-		if v.glimpsed && s.lazy() && !s.again {
+		if s.skips(v) {
 			continue
 		}
 		if !v.started {
@@ -152,15 +243,12 @@ func (s *Seeker) settled(bound float64) float64 {
 // again, if an answer is awaited.
 func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	s.turnPages(now, v)
-	replicas := s.cfg.Replicas
-	if s.tree == "" || v.glimpsed || s.lazy() && !s.again {
-		replicas = 1
-	}
+	replicas := s.replicas(v)
 	if len(v.contacts) == 0 && len(s.guides) > 0 && now.Before(s.guided) {
 		return s.guided
 	}
 	missing := v.wanted(replicas) - v.answers - v.pending()
-	if p := v.pending(); p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= s.cfg.Hedge {
+	if p := v.pending(); p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= v.patience {
 		missing = max(missing, 1) // somebody is slow
 	}
 	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
@@ -175,13 +263,26 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 			break
 		}
 		v.asks[to.ID] = &ask{}
-		v.lastAsk = now
+		v.lastAsk, v.patience = now, s.patience(to.ID)
 		s.send(Ask{To: to, Query: s.cellQuery(v.cell, nil)})
 	}
 	if _, more := v.next(); v.pending() > 0 && more && v.answers < replicas {
-		return v.lastAsk.Add(s.cfg.Hedge)
+		return v.lastAsk.Add(v.patience)
 	}
 	return time.Time{}
+}
+
+// patience is how long a holder may take before another one is asked: longer
+// where it is known to be far.
+func (s *Seeker) patience(id dht.PeerID) time.Duration {
+	if s.cfg.Near == nil {
+		return s.cfg.Hedge
+	}
+	rtt := s.cfg.Near(id)
+	if rtt >= time.Second {
+		return s.cfg.Hedge // never measured
+	}
+	return max(2*s.cfg.Hedge/3, s.cfg.Hedge/3+3*rtt/2)
 }
 
 // turnPages asks for the rest of replies that were cut, where it is wanted.
@@ -218,7 +319,7 @@ func (s *Seeker) cellQuery(cell CellID, after *Cursor) CellQuery {
 
 // whole tells whether a cell is asked for all of its children, for later
 // queries: the upper two levels of a tree are few, and everybody needs them.
-func whole(cell CellID) bool { return cell.Tree != "" && cell.Prefix.Level <= 1 }
+func whole(cell CellID) bool { return cell.Tree != "" && cell.Prefix.Level <= tableBits }
 
 // verify asks servers for their current ads: at once where any will do, and
 // of the best where nothing better can come.
@@ -281,7 +382,7 @@ func (s *Seeker) account(a *Answer) {
 		case !whole && v.cell.Prefix.Level > 0:
 			unread += float64(v.summary.Count)
 		}
-		if s.wants(v.bound) {
+		if s.wants(v) {
 			openCells++
 			if whole {
 				readCells++

@@ -47,17 +47,20 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 }
 
 // A census counts the sample of an inner cell by child.
-type census struct{ sampled, matched [fanOut]uint32 }
+type census struct{ sampled, matched [Slots]uint32 }
 
 func (n *census) count(s *Schema, id CellID, ad *Signed, match bool) {
 	t, ok := s.Tree(id.Tree)
-	if !ok || id.Prefix.Level >= maxLevel {
+	if !ok {
 		return
 	}
-	i := s.KeyOf(t, ad).nibble(int(id.Prefix.Level))
-	n.sampled[i]++
-	if match {
-		n.matched[i]++
+	key := s.KeyOf(t, ad)
+	for level := int(id.Prefix.Level) + 1; level <= min(int(id.Prefix.Level)+tableBits, maxLevel); level++ {
+		_, i := PrefixOf(key, level).Parent()
+		n.sampled[i]++
+		if match {
+			n.matched[i]++
+		}
 	}
 }
 

@@ -33,9 +33,10 @@ type cell struct {
 	born     time.Time
 	inner    bool
 	changed  time.Time // when inner last changed
-	rise     time.Time // publishers are sent to the parent until then
+	rise     time.Time // publishers are sent up until then
+	riseTo   uint8     // to that level
 	leases   []lease   // ascending by hash
-	children [fanOut][]entry
+	children [Slots][]entry
 
 	told   Summary   // what the parent was told last
 	toldAt time.Time // zero: never
@@ -136,6 +137,33 @@ func (c *cell) learn(i int, e entry) bool {
 		c.children[i] = list
 	}
 	return !c.told.covers(e.summary)
+}
+
+// next returns the level at which the ad of a key stands below an inner cell:
+// that of the deepest child on its way, or where it would part from all.
+func (c *cell) next(key Key) int {
+	level := int(c.id.Prefix.Level) + 1
+	if !c.id.Prefix.table() {
+		return level
+	}
+	for i := range c.children {
+		if len(c.children[i]) == 0 {
+			continue
+		}
+		p := c.id.Prefix.Child(i)
+		level = max(level, min(int(p.Level), key.common(p.Key)+1))
+	}
+	return level
+}
+
+// under counts the ads that children below a prefix hold, at most.
+func (c *cell) under(p Prefix) (n int) {
+	for i := range c.children {
+		if q := c.id.Prefix.Child(i); q.Level > p.Level && p.Contains(q.Key) {
+			n += int(c.childCount(i))
+		}
+	}
+	return n
 }
 
 // widenChild makes the cell's own entry for child i cover ad.

@@ -24,7 +24,7 @@ type Lease struct {
 
 // A Told is what one holder of a child cell told of it.
 type Told struct {
-	Index   int // nibble, 0 to 15
+	Index   int // slot of Prefix.Child
 	Holder  dht.Contact
 	Summary Summary
 	Epoch   uint64
@@ -67,7 +67,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		}
 	}
 	for _, t := range in.Children {
-		if t.Index < 0 || t.Index >= fanOut || len(t.Summary.Occupancy) != len(h.schema.dims) || !now.Before(t.Until) {
+		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != len(h.schema.dims) || !now.Before(t.Until) {
 			continue
 		}
 		e := entry{holder: t.Holder, summary: t.Summary, epoch: t.Epoch, until: t.Until}

@@ -15,11 +15,22 @@ const (
 
 // DefaultSchema returns the schema of a network whose file declares none.
 func DefaultSchema() *Schema {
-	s, err := NewSchema(defaultDimensions())
+	s, err := NewSchema(defaultDimensions(), defaultComposites()...)
 	if err != nil {
 		panic("search: the default schema is right: " + err.Error())
 	}
 	return s
+}
+
+// defaultComposites are the trees of several dimensions that make queries with
+// several conditions cheap; docs/search.md says what each saved.
+func defaultComposites() []Tree {
+	return []Tree{
+		{Name: "compute", Dims: []string{"free_cpu", "free_memory", "price_hour"}},
+		{Name: "locale", Dims: []string{DimPlace, "price_hour"}},
+		{Name: "nearby", Dims: []string{DimCoordinate, "free_cpu"}},
+		{Name: "quality", Dims: []string{"price_hour", "reputation", "free_cpu"}},
+	}
 }
 
 func defaultDimensions() []Dimension {
@@ -27,12 +38,12 @@ func defaultDimensions() []Dimension {
 		return Dimension{Name: name, Kind: KindNumber, Unit: unit, Min: low, Max: high, Scale: ScaleLog, Tree: tree, Doc: doc}
 	}
 	return []Dimension{
-		number("free_cpu", UnitNone, 0.25, 4096, true, "virtual CPUs that can be had now"),
-		number("total_cpu", UnitNone, 0.25, 4096, true, "virtual CPUs of the machine"),
+		number("free_cpu", UnitNone, 0.25, 1024, true, "virtual CPUs that can be had now"),
+		number("total_cpu", UnitNone, 0.25, 1024, true, "virtual CPUs of the machine"),
 		number("free_cpu_share", UnitShare, 10, 4096e3, false, "CPU milliseconds a second that can be had now"),
 		number("total_cpu_share", UnitShare, 10, 4096e3, false, "CPU milliseconds a second of the machine"),
-		number("free_memory", UnitBytes, gib/64, 64*tib, true, "memory that can be had now"),
-		number("total_memory", UnitBytes, gib/64, 64*tib, false, "memory of the machine"),
+		number("free_memory", UnitBytes, gib/4, 16*tib, true, "memory that can be had now"),
+		number("total_memory", UnitBytes, gib/4, 16*tib, false, "memory of the machine"),
 		number("free_disk", UnitBytes, gib/16, 4096*tib, true, "disk that can be had now"),
 		number("total_disk", UnitBytes, gib/16, 4096*tib, false, "disk of the machine"),
 		number("free_network", UnitRate, 1e4, 1e12, true, "network rate each way that can be had now"),
@@ -42,8 +53,8 @@ func defaultDimensions() []Dimension {
 		number("gpu_memory", UnitBytes, gib/4, tib, false, "memory of one graphics processor"),
 		{Name: "gpu_model", Kind: KindText, Doc: "model of the graphics processors"},
 
-		number("price_hour", UnitHour, 1e-6, 1e3, true, "price of an hour of running, whatever is used"),
-		number("price_cpu", UnitHour, 1e-6, 1e3, true, "price of an hour of CPU time"),
+		number("price_hour", UnitHour, 1e-4, 1e2, true, "price of an hour of running, whatever is used"),
+		number("price_cpu", UnitHour, 1e-4, 1e2, true, "price of an hour of CPU time"),
 		number("price_memory", UnitGiBHour, 1e-7, 1e2, false, "price of a GiB of memory for an hour"),
 		number("price_disk", UnitGiBHour, 1e-8, 1e1, false, "price of a GiB of disk for an hour"),
 		number("price_network", UnitGiB, 1e-7, 1e2, false, "price of a GiB sent or received"),

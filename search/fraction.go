@@ -6,6 +6,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+
+	"github.com/xenoserver/xeno/dht"
 )
 
 // fraction maps a value to 0 ≤ f < 1, keeping the order where the dimension
@@ -24,7 +26,7 @@ func (d Dimension) fraction(v Value) float64 {
 	case KindPlace:
 		return interleave(placeBand(v.place.Lat, 90, placeFine), placeBand(v.place.Lon, 180, placeFine))
 	case KindCoordinate:
-		return interleave(coordinateBand(v.coord.Vec[0], placeFine), coordinateBand(v.coord.Vec[1], placeFine))
+		return interleaveAxes(*v.coord)
 	default:
 		return hashFraction(v.text)
 	}
@@ -102,11 +104,19 @@ func hashFraction(s string) float64 {
 const (
 	// placeFine is how many bands a plane's axis has in keys.
 	placeFine = 64
-	// placeCoarse is how many it has in occupancy maps: 8 × 8 is 64 bits.
-	placeCoarse = 8
+	// placeBands is how many bands of latitude, and of longitude, occupancy
+	// maps have.
+	placeBands = 32
+	// axisBands is how many bands of each axis of a coordinate an occupancy map
+	// has, axisFine a key.
+	axisBands = 7
+	axisFine  = 8
+	// heightBands is how many bands of its height an occupancy map has: below
+	// 1 ms, 2 ms, 4 ms and so on, the last without end.
+	heightBands = 8
 	// coordinateSpan is where the outermost bands of a network coordinate
 	// begin on either side, in seconds; they reach to infinity.
-	coordinateSpan = 0.12
+	coordinateSpan = 0.08
 )
 
 // placeBand returns in which of n bands from -most to most degrees x lies.
@@ -132,4 +142,35 @@ func interleave(y, x int) float64 {
 		}
 	}
 	return float64(z) / (placeFine * placeFine)
+}
+
+// interleaveAxes returns the fraction whose bits are those of the axes of a
+// coordinate in turn.
+func interleaveAxes(c dht.Coordinate) float64 {
+	z := 0
+	for bit := axisFine / 2; bit > 0; bit /= 2 {
+		for axis := range c.Vec {
+			z <<= 1
+			if coordinateBand(c.Vec[axis], axisFine)&bit != 0 {
+				z |= 1
+			}
+		}
+	}
+	return float64(z) / (1 << coordinateBits)
+}
+
+// heightBand returns in which band a height in seconds lies.
+func heightBand(h float64) (band int) {
+	for limit := 0.001; band < heightBands-1 && h >= limit; limit *= 2 {
+		band++
+	}
+	return band
+}
+
+// heightLeast returns where a band begins.
+func heightLeast(band int) float64 {
+	if band == 0 {
+		return 0
+	}
+	return 0.001 * float64(uint(1)<<(band-1))
 }

@@ -75,7 +75,7 @@ type Push struct {
 // Pushed is the parent's answer to a SendPush.
 type Pushed struct {
 	Child CellID
-	Leaf  bool // the parent is a leaf
+	Rise  uint8 // of the reply
 }
 
 // AskCell asks for a cell; answered by a CellReply.
@@ -101,8 +101,9 @@ type HolderEffect interface{ holderEffect() }
 // Placing answers a Publish, place by place.
 type Placing []Placed
 
-// PushReply answers a Push.
-type PushReply struct{ Leaf bool }
+// PushReply answers a Push. Rise is the level at which the ads of the child
+// should be: its own, or one above where few are left.
+type PushReply struct{ Rise uint8 }
 
 // SendPush wants a summary sent to the holders of Parent.
 type SendPush struct {
@@ -209,18 +210,29 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 		}
 		c = h.make(now, id)
 	}
-	_, held := c.find(in.Ad.hash)
+	at, held := c.find(in.Ad.hash)
+	next := c.next(key)
 	if c.inner {
-		c.widenChild(h.schema, key.nibble(int(id.Prefix.Level)), in.Ad.Ad, until)
+		if id.Prefix.table() {
+			_, slot := PrefixOf(key, next).Parent()
+			c.widenChild(h.schema, slot, in.Ad.Ad, until)
+		}
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
-		if p.Settled && !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare) {
+		switch {
+		case !p.Settled:
+		case !id.Prefix.table():
+			if held {
+				c.leases[at].until = earlier(c.leases[at].until, now.Add(lingering))
+			}
+			return c.sendDown(p, key, next)
+		case !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare):
 			h.drop(c, in.Ad.hash)
-			return Placed{Verdict: VerdictInner, Below: c.holdersBelow(p, key)}
+			return c.sendDown(p, key, next)
 		}
 	}
 	if !held && (h.full(in) || len(c.leases) >= maxOverflow*h.cfg.LeafAds) {
 		if c.inner {
-			return Placed{Verdict: VerdictInner, Below: c.holdersBelow(p, key)}
+			return c.sendDown(p, key, next)
 		}
 		return refused
 	}
@@ -228,22 +240,34 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > h.cfg.LeafAds && id.Prefix.Level < maxLevel {
 		h.split(now, c)
 	}
-	return Placed{Verdict: c.verdict(now), Held: true, Below: c.holdersBelow(p, key)}
+	out := c.sendDown(p, key, next)
+	out.Verdict, out.Held = c.verdict(now), true
+	if out.Verdict == VerdictRise {
+		out.Next = c.riseTo
+	}
+	return out
 }
 
-// holdersBelow returns the holders of the cell below on the way to key, the closest
-// Replicas of those that told of themselves, if a placement asks for them.
-func (c *cell) holdersBelow(p Placement, key Key) []dht.Contact {
-	if !p.Hint || !c.inner {
+// sendDown tells a publisher where to go from an inner cell.
+func (c *cell) sendDown(p Placement, key Key, next int) Placed {
+	return Placed{Verdict: VerdictInner, Next: uint8(next), Below: c.holdersBelow(p, key, next)}
+}
+
+// holdersBelow returns the holders of the cell at a level below on the way to
+// key, the closest Replicas of those that told of themselves, if a placement
+// asks for them.
+func (c *cell) holdersBelow(p Placement, key Key, level int) []dht.Contact {
+	if !p.Hint || !c.inner || !c.id.Prefix.table() {
 		return nil
 	}
+	child := CellID{Tree: c.id.Tree, Prefix: PrefixOf(key, level)}
+	_, slot := child.Prefix.Parent()
 	var below []dht.Contact
-	for _, e := range c.children[key.nibble(int(c.id.Prefix.Level))] {
+	for _, e := range c.children[slot] {
 		if !e.holder.ID.IsZero() {
 			below = append(below, e.holder)
 		}
 	}
-	child := CellID{Tree: c.id.Tree, Prefix: PrefixOf(key, int(c.id.Prefix.Level)+1)}
 	return closest(child, below)
 }
 
@@ -423,14 +447,22 @@ func (h *Holder) push(now time.Time, in Push) {
 		// Others had split this cell before it came here.
 		h.split(now, c)
 	}
-	h.effects = append(h.effects, PushReply{Leaf: !c.inner})
+	reply := PushReply{Rise: in.Child.Prefix.Level}
+	if up := in.Child.Prefix.up(); !c.inner {
+		reply.Rise = parent.Level
+	} else if up != parent && c.under(up) <= h.cfg.LeafAds/mergeShare {
+		reply.Rise = up.Level
+	}
+	h.effects = append(h.effects, reply)
 }
 
 func (h *Holder) pushed(now time.Time, in Pushed) {
-	if c := h.cells[in.Child]; c != nil && in.Leaf {
+	c := h.cells[in.Child]
+	if c == nil {
+		return
+	}
+	if c.rise, c.riseTo = (time.Time{}), in.Rise; in.Rise < in.Child.Prefix.Level {
 		c.rise = now.Add(2 * h.cfg.PushEvery)
-	} else if c != nil {
-		c.rise = time.Time{}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math/bits"
 
 	"github.com/xenoserver/xeno/dht"
 )
@@ -31,12 +32,14 @@ const (
 	// keyBytes is the length of a key: 12 or 24 bits of values, and at least
 	// 72 bits of hash, more than anybody can collide on purpose 256 times.
 	keyBytes = 12
-	// maxLevel is the deepest level of a tree: a prefix of all nibbles.
-	maxLevel = 2 * keyBytes
+	// maxLevel is the deepest level of a tree: a prefix of all bits.
+	maxLevel = 8 * keyBytes
 	// singleBits is how many bits of a key come from the value of a tree's
 	// only dimension. More would make equal values share longer chains of
 	// inner cells before their hashes tell them apart.
 	singleBits = 12
+	// coordinateBits is the same for network coordinates: three bits an axis.
+	coordinateBits = 24
 	// classBits is the same for sets and versions, classBits/2 for short
 	// enumerations: they have few values, so the chains must be short.
 	classBits = 8
@@ -48,26 +51,37 @@ const (
 // then of the server's hash.
 type Key [keyBytes]byte
 
-// nibble returns the i-th four bits of the key.
-func (k Key) nibble(i int) int {
-	if i%2 == 0 {
-		return int(k[i/2] >> 4)
+// bits returns n bits of the key from bit i on; n is at most 8.
+func (k Key) bits(i, n int) (v int) {
+	for ; n > 0; n-- {
+		v = v<<1 | int(k[i/8]>>(7-i%8)&1)
+		i++
 	}
-	return int(k[i/2] & 15)
+	return v
 }
 
-// A Prefix is the beginning of a key: Level nibbles, the rest is zero.
+// common returns how many leading bits two keys share.
+func (k Key) common(l Key) int {
+	for i := range k {
+		if d := k[i] ^ l[i]; d != 0 {
+			return 8*i + bits.LeadingZeros8(d)
+		}
+	}
+	return maxLevel
+}
+
+// A Prefix is the beginning of a key: Level bits, the rest is zero.
 type Prefix struct {
 	Level uint8
 	Key   Key
 }
 
-// PrefixOf returns the first level nibbles of k.
+// PrefixOf returns the first level bits of k.
 func PrefixOf(k Key, level int) Prefix {
 	p := Prefix{Level: uint8(level)}
-	copy(p.Key[:], k[:level/2])
-	if level%2 == 1 {
-		p.Key[level/2] = k[level/2] & 0xf0
+	copy(p.Key[:], k[:level/8])
+	if level%8 != 0 {
+		p.Key[level/8] = k[level/8] & (0xff << (8 - level%8))
 	}
 	return p
 }
@@ -75,31 +89,54 @@ func PrefixOf(k Key, level int) Prefix {
 // Contains tells whether k begins with p.
 func (p Prefix) Contains(k Key) bool { return PrefixOf(k, int(p.Level)) == p }
 
-// Child returns the i-th of the 16 prefixes one nibble longer.
-func (p Prefix) Child(i int) Prefix {
-	c := Prefix{Level: p.Level + 1, Key: p.Key}
-	if p.Level%2 == 0 {
-		c.Key[p.Level/2] |= byte(i << 4)
-	} else {
-		c.Key[p.Level/2] |= byte(i)
+// Half returns the prefix one bit longer, which is 0 or 1.
+func (p Prefix) Half(bit int) Prefix {
+	h := Prefix{Level: p.Level + 1, Key: p.Key}
+	h.Key[p.Level/8] |= byte(bit << (7 - p.Level%8))
+	return h
+}
+
+// table tells whether an inner cell at p keeps the table of those below; one
+// that does not only sends publishers on.
+func (p Prefix) table() bool { return p.Level%tableBits == 0 }
+
+// Child returns the prefix at a slot of p's table: slots 0 and 1 are the
+// halves, 2 to 5 the quarters, and so on down to the sixteenths.
+func (p Prefix) Child(slot int) Prefix {
+	n := bits.Len(uint(slot+2)) - 1
+	v := slot + 2 - 1<<n
+	c := p
+	for n--; n >= 0; n-- {
+		c = c.Half(v >> n & 1)
 	}
 	return c
 }
 
-// Parent returns the prefix without its last nibble, and that nibble.
+// Parent returns the prefix whose table has p, and p's slot there. p must not
+// be the root.
 func (p Prefix) Parent() (Prefix, int) {
-	return PrefixOf(p.Key, int(p.Level)-1), p.Key.nibble(int(p.Level) - 1)
+	level := (int(p.Level) - 1) / tableBits * tableBits
+	n := int(p.Level) - level
+	return PrefixOf(p.Key, level), 1<<n - 2 + p.Key.bits(level, n)
 }
+
+// up returns the prefix one bit shorter.
+func (p Prefix) up() Prefix { return PrefixOf(p.Key, int(p.Level)-1) }
 
 // valid tells whether p is one that PrefixOf could have made.
 func (p Prefix) valid() bool { return p.Level <= maxLevel && PrefixOf(p.Key, int(p.Level)) == p }
 
-// String returns the nibbles in hexadecimal, "*" for the root.
+// String returns the nibbles in hexadecimal and what bits remain, "*" for the
+// root.
 func (p Prefix) String() string {
 	if p.Level == 0 {
 		return "*"
 	}
-	return hex.EncodeToString(p.Key[:])[:p.Level]
+	text := hex.EncodeToString(p.Key[:])[:p.Level/4]
+	if n := int(p.Level % 4); n > 0 {
+		text += fmt.Sprintf(".%0*b", n, p.Key.bits(int(p.Level)-n, n))
+	}
+	return text
 }
 
 // A CellID names a cell: a tree and a prefix of its keys. The record of a
@@ -149,10 +186,12 @@ func (s *Schema) CheckCell(c CellID) error {
 // keyBits is how many bits of a key come from the dimension's value.
 func (d Dimension) keyBits() int {
 	switch {
-	case d.Kind == KindEnum && len(d.Values) < fanOut:
+	case d.Kind == KindEnum && len(d.Values) < shortEnum:
 		return classBits / 2
 	case d.Kind == KindEnum || d.Kind == KindSet || d.Kind == KindVersion:
 		return classBits
+	case d.Kind == KindCoordinate:
+		return coordinateBits
 	default:
 		return singleBits
 	}
@@ -172,7 +211,8 @@ func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
 	bits := d.keyBits()
 	low := uint32(1) << (bits - 4)
 	position := low + min(uint32(d.fraction(v)*float64(15*low)), 15*low-1)
-	k := Key{byte(position << (singleBits - bits) >> 4), byte(position << (singleBits - bits) << 4)}
+	position <<= 24 - bits
+	k := Key{byte(position >> 16), byte(position >> 8), byte(position)}
 	return appendHash(k, bits, ad.hash)
 }
 
@@ -197,8 +237,8 @@ func (s *Schema) compositeKey(t Tree, ad *Signed) (k Key) {
 // appendHash fills the key behind its first bits from the hash. bits is a
 // multiple of 4.
 func appendHash(k Key, bits int, h Hash) Key {
-	for i := bits / 4; i < maxLevel; i++ {
-		n := Key(h[:keyBytes]).nibble(i - bits/4)
+	for i := bits / 4; i < 2*keyBytes; i++ {
+		n := Key(h[:keyBytes]).bits(4*(i-bits/4), 4)
 		if i%2 == 0 {
 			k[i/2] |= byte(n << 4)
 		} else {

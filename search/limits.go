@@ -51,8 +51,16 @@ const (
 	// Replicas is how many holders keep each cell: with half the sessions
 	// under two hours, four of the closest outlive any minute between renewals.
 	Replicas = 4
-	// fanOut is how many children a cell has: one nibble.
-	fanOut = 16
+	// tableBits is how many levels below itself an inner cell knows: a query
+	// goes down four bits with each answer.
+	tableBits = 4
+	// Slots is how many cells those can be: 2 + 4 + 8 + 16.
+	Slots = 1<<(tableBits+1) - 2
+	// shortEnum is how many values an enumeration has that need four bits.
+	shortEnum = 16
+	// lingering is how long a cell that was divided keeps an ad that the half
+	// below has: until the table above has heard of that.
+	lingering = 5 * time.Second
 	// leafAds is how many ads a leaf cell holds before it becomes inner.
 	leafAds = 256
 	// sampleShare is which part of a leaf an inner cell keeps as its sample:

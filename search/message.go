@@ -26,9 +26,10 @@ type Verdict uint8
 const (
 	// VerdictLeaf: the cell is a leaf and leases the ad.
 	VerdictLeaf Verdict = iota + 1
-	// VerdictInner: the cell is inner; publish one level down.
+	// VerdictInner: the cell is inner; publish farther down, at Next.
 	VerdictInner
-	// VerdictRise: leased, but the parent is a leaf by now; publish there.
+	// VerdictRise: leased, but a cell above is or should be a leaf; publish
+	// there, at Next.
 	VerdictRise
 	// VerdictRefused: a limit stands against it; try again later.
 	VerdictRefused
@@ -38,6 +39,8 @@ const (
 type Placed struct {
 	Verdict Verdict
 	Held    bool // the ad is leased here, as member, as sample, or on its way down
+	// Next is the level to go to where the verdict is inner or rise.
+	Next uint8
 	// Below are holders of the cell below, if they were asked for and told of
 	// themselves: the publisher need not look them up.
 	Below []dht.Contact
@@ -61,7 +64,7 @@ type CellQuery struct {
 
 // A Child is a range summary as a parent knows it.
 type Child struct {
-	Index   int // nibble, 0 to 15
+	Index   int // slot of Prefix.Child
 	Summary Summary
 	Holders []dht.Contact
 	// Sampled is how many ads of the cell's sample lie in the child, Matched

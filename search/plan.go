@@ -79,8 +79,11 @@ func (s *Schema) guess(p Predicate, d Dimension) float64 {
 		if p.Op == OpEqual {
 			return 0.05
 		}
-	case Within, RTT:
-		return 0.2
+	case Within:
+		// Ten times its part of the Earth: servers are where people are.
+		return min(1, 10*(1-math.Cos(min(math.Pi, p.Km/earthKm)))/2+0.001)
+	case RTT:
+		return min(1, math.Pow(p.Most.Seconds()/0.2, 2)+0.001)
 	case Has, Contains, And:
 		return 0.7
 	case Range:
@@ -96,17 +99,36 @@ func (s *Schema) guess(p Predicate, d Dimension) float64 {
 // cost estimates how many leaf cells a query reads below a root that answered
 // with children.
 func (s *Schema) cost(q Query, tree string, children []Child) float64 {
-	reads, matches := 0.0, 0.0
-	conjuncts := Conjuncts(q.Where)
+	reads, matches := s.outlook(q.Where, children)
+	if q.Limit == 0 {
+		return reads
+	}
+	t, _ := s.Tree(tree)
+	if q.OrderBy != "" && !slices.Contains(t.Dims, q.OrderBy) {
+		return reads
+	}
+	// With many dimensions the cells of the best rank are more, by what they
+	// differ in otherwise.
+	return min(reads, 1+reads*float64(q.Limit)*math.Sqrt(float64(len(t.Dims)))/(matches+0.5))
+}
+
+// outlook estimates how many leaf cells below a root can hold matches, and how
+// many ads match: from the whole sample, and as far as that is small from the
+// buckets in use.
+func (s *Schema) outlook(where Predicate, children []Child) (reads, matches float64) {
+	conjuncts := Conjuncts(where)
+	var count, sampled, matched, shared float64
 	for _, c := range children {
 		if s.pruner(conjuncts, c.Summary) >= 0 {
 			continue
 		}
-		reads += math.Ceil(float64(c.Summary.Count) / (leafAds / 2))
-		matches += s.expect(q.Where, c.Summary, c)
+		n := float64(c.Summary.Count)
+		reads += math.Ceil(n / (leafAds / 2))
+		count, sampled, matched = count+n, sampled+float64(c.Sampled), matched+float64(c.Matched)
+		shared += n * s.share(where, c.Summary)
 	}
-	if q.Limit == 0 || q.OrderBy != "" && tree != q.OrderBy {
-		return reads
+	if count == 0 {
+		return 0, 0
 	}
-	return min(reads, 1+reads*float64(q.Limit)/(matches+0.5))
+	return reads, count * (matched + samplePrior*shared/count) / (sampled + samplePrior)
 }

@@ -277,8 +277,10 @@ func (p *Publisher) level(cell CellID) (*way, *level) {
 		if w.tree.Name != cell.Tree {
 			continue
 		}
-		if i := int(cell.Prefix.Level); i < len(w.levels) && w.levels[i].cell == cell {
-			return w, w.levels[i]
+		for _, l := range w.levels {
+			if l.cell == cell {
+				return w, l
+			}
 		}
 	}
 	return nil, nil
@@ -316,7 +318,10 @@ func (p *Publisher) failed(now time.Time, l *level, s *spot) {
 
 func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	s.answered, s.failures, s.held, s.inner = true, 0, a.Held, a.Verdict == VerdictInner
-	if len(a.Below) >= Replicas {
+	if a.Verdict == VerdictInner && int(a.Next) > l.next {
+		l.next, l.below = int(a.Next), nil
+	}
+	if len(a.Below) >= Replicas && int(a.Next) == l.next {
 		l.below = a.Below
 	}
 	if !s.next.After(now) {
@@ -329,17 +334,27 @@ func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 			s.next = p.round.Add((recheckRounds - 1) * p.cfg.Renew)
 		}
 	case VerdictRise:
-		if i := int(l.cell.Prefix.Level); i > 0 {
-			parent, _ := l.cell.Prefix.Parent()
-			if _, up := p.level(CellID{Tree: l.cell.Tree, Prefix: parent}); up != nil {
-				for _, s := range up.spots {
-					if !s.held {
-						s.next = now
-					}
-				}
-			}
-		}
+		p.rise(now, l, int(a.Next))
 	case VerdictLeaf, VerdictRefused:
+	}
+}
+
+// rise publishes at a level above l, where it is told that few are left.
+func (p *Publisher) rise(now time.Time, l *level, to int) {
+	w, _ := p.level(l.cell)
+	if to >= int(l.cell.Prefix.Level) || w == nil {
+		return
+	}
+	cell := CellID{Tree: l.cell.Tree, Prefix: PrefixOf(l.cell.Prefix.Key, to)}
+	at := slices.IndexFunc(w.levels, func(up *level) bool { return int(up.cell.Prefix.Level) >= to })
+	if w.levels[at].cell != cell {
+		w.levels = slices.Insert(w.levels, at, &level{cell: cell})
+		return
+	}
+	for _, s := range w.levels[at].spots {
+		if !s.held {
+			s.next = now
+		}
 	}
 }
 
@@ -450,14 +465,16 @@ func (p *Publisher) relieve(now time.Time, w *way, i int) {
 
 // descend returns the level below l, with its holders where l's told of them.
 func (p *Publisher) descend(now time.Time, w *way, l *level) *level {
-	down := &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, int(l.cell.Prefix.Level)+1)}}
-	if len(l.below) >= Replicas {
+	from := int(l.cell.Prefix.Level)
+	to := min(max(l.next, from+1), from/tableBits*tableBits+tableBits)
+	down := &level{cell: CellID{Tree: w.tree.Name, Prefix: PrefixOf(w.key, to)}}
+	if len(l.below) >= Replicas && to == l.next {
 		down.located = now
 		for _, c := range closest(down.cell, slices.Clone(l.below)) {
 			down.spots = append(down.spots, &spot{contact: c, next: now})
 		}
-		l.below = nil
 	}
+	l.next, l.below = 0, nil
 	return down
 }
 
@@ -466,8 +483,14 @@ func (p *Publisher) descend(now time.Time, w *way, l *level) *level {
 func (p *Publisher) shape(now time.Time, w *way) {
 	for i := 0; i < len(w.levels); i++ {
 		l := w.levels[i]
+		if l.passed() && w.settled(i) {
+			// A cell that was divided has nothing more to say.
+			w.levels = slices.Delete(w.levels, i, i+1)
+			i--
+			continue
+		}
 		if l.anyInner() {
-			if i+1 == len(w.levels) && i < maxLevel {
+			if i+1 == len(w.levels) && l.cell.Prefix.Level < maxLevel {
 				w.levels = append(w.levels, p.descend(now, w, l))
 			}
 			continue

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"math/bits"
+	"time"
 )
 
 // An order compares ads as a query wants them. Rank is a number that never
@@ -26,6 +27,9 @@ func (s *Schema) order(q *Query) order {
 
 // none tells whether the query wants no order.
 func (o order) none() bool { return o.index < 0 }
+
+// LatencyStep is the width of the steps that an order by latency has.
+const LatencyStep = 5 * time.Millisecond
 
 // A standing is where an ad stands in an order.
 type standing struct {
@@ -50,7 +54,7 @@ func (o order) standingOf(v Value, h Hash) standing {
 	case v.IsZero():
 		return standing{rank: math.Inf(1), hash: h}
 	case o.dim.Kind == KindCoordinate:
-		rank := PredictRTT(*v.coord, *o.query.Origin).Seconds()
+		rank := latencyStep(PredictRTT(*v.coord, *o.query.Origin).Seconds())
 		if o.query.Desc {
 			rank = -rank
 		}
@@ -97,12 +101,36 @@ func (o order) bound(m Summary) float64 {
 }
 
 func (o order) latencyBound(set uint64) float64 {
-	least := math.Inf(1)
-	for rest := set; rest != 0; rest &= rest - 1 {
-		least = min(least, coordinateField(bits.TrailingZeros64(rest), *o.query.Origin)+o.query.Origin.Height)
-	}
 	if o.query.Desc {
 		return math.Inf(-1)
 	}
-	return least - 1e-6
+	return latencyStep(leastRTT(set, *o.query.Origin))
+}
+
+// latencyStep is the rank of a predicted round trip time in seconds: whole
+// steps of LatencyStep. Predictions are not so good that less would matter,
+// and among equals the hash decides, which spreads the load.
+func latencyStep(rtt float64) float64 {
+	return math.Floor(rtt/LatencyStep.Seconds()+1e-6) * LatencyStep.Seconds()
+}
+
+// hashFloor returns the least hash that an ad of a cell can have: behind the
+// bits of its value, a key is the hash.
+func (s *Schema) hashFloor(c CellID) (least Hash) {
+	t, _ := s.Tree(c.Tree)
+	from := compositeBits
+	if len(t.Dims) == 1 {
+		if c.Prefix.Level < 4 || c.Prefix.Key.bits(0, 4) == 0 {
+			return least // of ads that lack the value, the hash comes at once
+		}
+		d, _ := s.Dimension(t.Dims[0])
+		from = d.keyBits()
+	}
+	for i := from; i < int(c.Prefix.Level); i++ {
+		if c.Prefix.Key.bits(i, 1) == 1 {
+			at := i - from
+			least[at/8] |= 0x80 >> (at % 8)
+		}
+	}
+	return least
 }

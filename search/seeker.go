@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -14,7 +15,8 @@ type SeekerConfig struct {
 	// more outvotes one more holder that lacks ads, and costs a request a cell.
 	// All are asked where the answers differ or a cell is young.
 	Replicas int
-	// InFlight bounds the cells that are read at once; 0 means 8.
+	// InFlight bounds the cells that are read at once; 0 means 8, and 32 where
+	// everything is wanted.
 	InFlight int
 	// Budget bounds the messages to holders and servers; 0 means 2,000.
 	Budget int
@@ -41,7 +43,10 @@ type SeekerConfig struct {
 	Near func(dht.PeerID) time.Duration
 }
 
-func (c SeekerConfig) withDefaults() SeekerConfig {
+func (c SeekerConfig) withDefaults(limit int) SeekerConfig {
+	if limit == 0 {
+		c.InFlight = cmp.Or(c.InFlight, 32)
+	}
 	c.Replicas = cmp.Or(c.Replicas, 2)
 	c.InFlight = cmp.Or(c.InFlight, 8)
 	c.Budget = cmp.Or(c.Budget, 2000)
@@ -167,6 +172,9 @@ type Seeker struct {
 	guides  map[dht.PeerID]bool // those that were asked and have not answered
 	guided  time.Time           // until when they are waited for
 
+	firstRoot time.Duration // how long the first root took to answer
+	eager     bool          // everything that matches will be needed
+
 	requests, lookups int
 	waiting           int // lookups, asks and verifications under way
 	again             bool
@@ -181,7 +189,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		return nil, err
 	}
 	s := &Seeker{
-		schema: schema, cfg: cfg.withDefaults(), query: q, conjuncts: Conjuncts(q.Where),
+		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
 		guides: make(map[dht.PeerID]bool),
@@ -205,7 +213,7 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Guided:
 		s.listen(in)
 	case Answered:
-		s.answered(in)
+		s.answered(now, in)
 	case Failed:
 		if v := s.visits[in.Cell]; v != nil && v.settle(in.From, askFailed) {
 			s.waiting--
@@ -283,7 +291,7 @@ func (s *Seeker) choose(root func(tree string) ([]Child, bool)) {
 func (s *Seeker) visit(cell CellID) *visit {
 	v := s.visits[cell]
 	if v == nil {
-		v = &visit{cell: cell, summary: s.schema.NewSummary(), bound: -1e300, asks: make(map[dht.PeerID]*ask)}
+		v = &visit{cell: cell, summary: s.schema.NewSummary(), bound: -1e300, floor: s.schema.hashFloor(cell), asks: make(map[dht.PeerID]*ask)}
 		if cell.Prefix.Level > 0 {
 			v.bound = 1e300
 		}
@@ -308,12 +316,15 @@ func (s *Seeker) located(in Located) {
 	v.meet(in.Holders, s.cfg.Near)
 }
 
-func (s *Seeker) answered(in Answered) {
+func (s *Seeker) answered(now time.Time, in Answered) {
 	v := s.visits[in.Cell]
 	if v == nil || !v.settle(in.From, askAnswered) {
 		return
 	}
 	s.waiting--
+	if s.firstRoot == 0 && v.cell.Prefix.Level == 0 {
+		s.firstRoot = max(now.Sub(v.lastAsk), time.Millisecond)
+	}
 	r := in.Reply
 	v.take(r, s.cfg.Young)
 	a := v.asks[in.From]
@@ -352,6 +363,9 @@ func glimpse(v *visit, r *CellReply) Glimpse {
 // descend takes in what is said of the children of a cell.
 func (s *Seeker) descend(v *visit, children []Child) {
 	for _, c := range children {
+		if int(v.cell.Prefix.Level)+bits.Len(uint(c.Index+2))-1 > maxLevel {
+			continue
+		}
 		if i := s.schema.pruner(s.conjuncts, c.Summary); i >= 0 {
 			v.prune(i, c, len(s.conjuncts))
 			continue
@@ -368,6 +382,9 @@ func (s *Seeker) descend(v *visit, children []Child) {
 // root returns what a root said.
 func (s *Seeker) root(tree string) ([]Child, bool) {
 	v := s.visits[Root(tree)]
+	if v == nil {
+		return nil, false
+	}
 	return v.children, v.answers > 0
 }
 

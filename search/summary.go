@@ -14,8 +14,8 @@ type Summary struct {
 	Count uint32
 	// Occupancy has 64 bits for each dimension of the schema, in order: bit i
 	// is set if an ad lies in the i-th 64th of the dimension's range (for a
-	// set: has member i; for a place and a coordinate: lies in field i of an
-	// 8 × 8 grid).
+	// set: has member i; for a place: 32 bands of latitude, then 32 of
+	// longitude; for a coordinate: 7 bands of each axis and 8 of its height).
 	Occupancy []uint64
 }
 
@@ -67,9 +67,13 @@ func (d Dimension) occupancy(v Value) uint64 {
 	case KindSet:
 		return d.setBits(v.set)
 	case KindPlace:
-		return 1 << (placeBand(v.place.Lat, 90, placeCoarse)*placeCoarse + placeBand(v.place.Lon, 180, placeCoarse))
+		return 1<<placeBand(v.place.Lat, 90, placeBands) | 1<<(placeBands+placeBand(v.place.Lon, 180, placeBands))
 	case KindCoordinate:
-		return 1 << (coordinateBand(v.coord.Vec[0], placeCoarse)*placeCoarse + coordinateBand(v.coord.Vec[1], placeCoarse))
+		b := uint64(1) << (64 - heightBands + heightBand(v.coord.Height))
+		for axis, x := range v.coord.Vec {
+			b |= 1 << (axis*axisBands + coordinateBand(x, axisBands))
+		}
+		return b
 	default:
 		return 1 << int(d.fraction(v)*64)
 	}
@@ -119,6 +123,9 @@ func (s *Schema) outcomes(p Predicate, occupancy []uint64) possible {
 		has := set&s.dims[i].occupancyOf(p) != 0
 		return possible{yes: has, no: true}
 	}
+	if k := s.dims[i].Kind; k == KindPlace || k == KindCoordinate {
+		return possible{yes: set != 0 && reaches(p, set), no: true}
+	}
 	yes, no := s.dims[i].split(p)
 	return possible{yes: set&yes != 0, no: set&no != 0}
 }
@@ -150,17 +157,6 @@ func (d Dimension) split(p Predicate) (yes, no uint64) {
 			yes |= d.occupancy(v)
 		}
 		return yes, ^uint64(0)
-	case Within:
-		return splitGrid(func(i int) (least, most float64) { return placeField(i, p.Center) }, p.Km)
-	case RTT:
-		yes = ^uint64(0)
-		for _, to := range p.To {
-			y, _ := splitGrid(func(i int) (least, most float64) {
-				return coordinateField(i, to) + to.Height, math.Inf(1)
-			}, p.Most.Seconds()+1e-9)
-			yes &= y
-		}
-		return yes, ^uint64(0)
 	default:
 		return ^uint64(0), ^uint64(0)
 	}
@@ -181,48 +177,81 @@ func (d Dimension) splitCompare(p Compare) (yes, no uint64) {
 	}
 }
 
-// splitGrid asks every field of a grid for the least and the most distance
-// that a point in it can have, and compares with limit.
-func splitGrid(field func(i int) (least, most float64), limit float64) (yes, no uint64) {
-	for i := range 64 {
-		least, most := field(i)
-		if least <= limit {
-			yes |= 1 << i
+// reaches tells whether a place or coordinate in the occupied bands may
+// satisfy p.
+func reaches(p Predicate, set uint64) bool {
+	switch p := p.(type) {
+	case Within:
+		lat, lon := withinBands(p)
+		return set&lat != 0 && set>>placeBands&lon != 0
+	case RTT:
+		for _, to := range p.To {
+			if leastRTT(set, to) > p.Most.Seconds()+1e-9 {
+				return false
+			}
 		}
-		if most > limit {
-			no |= 1 << i
-		}
+	default:
 	}
-	return yes, no
+	return true
 }
 
-// placeField bounds the distance in kilometres from center to the points of
-// field i: a point is at most half a field's sides from its middle, going
-// along a meridian and then a parallel.
-func placeField(i int, center Place) (least, most float64) {
-	const side = 180.0 / placeCoarse
-	lat, lon := -90+side*(float64(i/placeCoarse)+0.5), -180+2*side*(float64(i%placeCoarse)+0.5)
-	nearEquator := max(0, math.Abs(lat)-side/2) * math.Pi / 180
-	radius := earthKm*math.Pi/180*(side/2+side*math.Cos(nearEquator)) + 1
-	middle := Distance(Place{lat, lon}, center)
-	return middle - radius, middle + radius
+// withinBands returns the bands of latitude and of longitude that the circle
+// of p touches.
+func withinBands(p Within) (lat, lon uint64) {
+	const slack = 1e-6 // degrees, for what rounding may lose
+	angle := p.Km/earthKm + slack*math.Pi/180
+	lat = bands(p.Center.Lat, angle*180/math.Pi+slack, 90)
+	reach := 180.0
+	// The circle's widest parallel is nearer to the pole than its centre;
+	// a circle around a pole has all longitudes.
+	if nearest := math.Abs(p.Center.Lat)*math.Pi/180 + angle; nearest < math.Pi/2 {
+		reach = math.Asin(min(1, math.Sin(angle)/math.Cos(p.Center.Lat*math.Pi/180)))*180/math.Pi + slack
+	}
+	lon = bands(p.Center.Lon, reach, 180) | bands(p.Center.Lon-360, reach, 180) | bands(p.Center.Lon+360, reach, 180)
+	return lat, lon
 }
 
-// coordinateField bounds the distance in seconds from a coordinate to the
-// points of field i from below: the distance in the two dimensions of the grid.
-func coordinateField(i int, to dht.Coordinate) float64 {
-	gap := func(band int, x float64) float64 {
-		const width = 2 * coordinateSpan / placeCoarse
-		low, high := -coordinateSpan+width*float64(band), -coordinateSpan+width*float64(band+1)
-		if band == 0 {
-			low = math.Inf(-1)
-		}
-		if band == placeCoarse-1 {
-			high = math.Inf(1)
-		}
-		return max(0, low-x, x-high)
+// bands returns which of placeBands bands from -most to most the interval of
+// width reach on both sides of x touches.
+func bands(x, reach, most float64) (set uint64) {
+	if x+reach < -most || x-reach > most {
+		return 0
 	}
-	return math.Hypot(gap(i/placeCoarse, to.Vec[0]), gap(i%placeCoarse, to.Vec[1])) - 1e-9
+	for i := placeBand(x-reach, most, placeBands); i <= placeBand(x+reach, most, placeBands); i++ {
+		set |= 1 << i
+	}
+	return set
+}
+
+// leastRTT bounds the round trip time in seconds from a coordinate to those in
+// the occupied bands from below.
+func leastRTT(set uint64, to dht.Coordinate) float64 {
+	sum := 0.0
+	for axis, x := range to.Vec {
+		least := math.Inf(1)
+		for band := range axisBands {
+			if set>>(axis*axisBands+band)&1 == 1 {
+				least = min(least, axisGap(band, x))
+			}
+		}
+		sum += least * least
+	}
+	height := heightLeast(bits.TrailingZeros64(set >> (64 - heightBands)))
+	return max(0, math.Sqrt(sum)+height+to.Height-1e-9)
+}
+
+// axisGap is how far x is from a band of an axis; the outermost bands reach to
+// infinity.
+func axisGap(band int, x float64) float64 {
+	const width = 2 * coordinateSpan / axisBands
+	low, high := -coordinateSpan+width*float64(band), -coordinateSpan+width*float64(band+1)
+	if band == 0 {
+		low = math.Inf(-1)
+	}
+	if band == axisBands-1 {
+		high = math.Inf(1)
+	}
+	return max(0, low-x, x-high)
 }
 
 // share estimates which part of a range matches p from the buckets in use,
@@ -234,16 +263,22 @@ func (s *Schema) share(p Predicate, m Summary) float64 {
 		if !ok || i >= len(m.Occupancy) || m.Occupancy[i] == 0 || s.dims[i].Kind == KindSet {
 			continue
 		}
+		if k := s.dims[i].Kind; k == KindPlace || k == KindCoordinate {
+			part *= s.guess(q, s.dims[i])
+			continue
+		}
 		yes, _ := s.dims[i].split(q)
 		part *= (float64(bits.OnesCount64(m.Occupancy[i]&yes)) + 0.1) / (float64(bits.OnesCount64(m.Occupancy[i])) + 0.1)
 	}
 	return part
 }
 
+// samplePrior is how many ads of a sample the buckets in use weigh as much as.
+const samplePrior = 2
+
 // expect estimates how many ads of a child match p: from the sample of its
 // parent, and as far as that is small from the buckets in use.
 func (s *Schema) expect(p Predicate, m Summary, c Child) float64 {
-	const prior = 2 // ads that the buckets weigh as much as
-	part := (float64(c.Matched) + prior*s.share(p, m)) / (float64(c.Sampled) + prior)
+	part := (float64(c.Matched) + samplePrior*s.share(p, m)) / (float64(c.Sampled) + samplePrior)
 	return float64(m.Count) * min(1, part)
 }

@@ -34,6 +34,7 @@ type visit struct {
 	cell     CellID
 	summary  Summary // of what its parents' holders said
 	bound    float64 // the best rank it can have
+	floor    Hash    // the least hash of its ads
 	expect   float64 // how many matches it may have
 	contacts []dht.Contact
 	asks     map[dht.PeerID]*ask
@@ -42,6 +43,7 @@ type visit struct {
 	children []Child // as one holder told them
 	glimpsed bool    // its children are known from an earlier query
 	lastAsk  time.Time
+	patience time.Duration // with the holder that was asked last
 
 	answers  int
 	inner    bool
@@ -52,8 +54,8 @@ type visit struct {
 	total    uint32
 	excluded []uint32
 	pruned   []uint32
-	skipped  [fanOut]uint32 // counts of children left out here, by index
-	skippedI [fanOut]int    // and the conjunct that left them out
+	skipped  [Slots]uint32 // counts of children left out here, by index
+	skippedI [Slots]int    // and the conjunct that left them out
 }
 
 // meet adds holders that may be asked: first the Replicas closest to the cell,

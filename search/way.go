@@ -14,7 +14,8 @@ type level struct {
 	located  time.Time // zero: look the holders up
 	locating bool
 	again    time.Time     // not before, after a failed lookup
-	below    []dht.Contact // holders of the level below, as holders of this one know them
+	next     int           // the level below, as holders of this one know it
+	below    []dht.Contact // its holders, likewise
 }
 
 // A way is where an ad is in one tree: the cells from the root to the one
@@ -37,7 +38,7 @@ func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
 		if !l.cell.Prefix.Contains(w.key) {
 			w.left = append(w.left, w.levels[i:]...)
 			w.levels = w.levels[:i]
-			w.levels[i-1].below = nil
+			w.levels[i-1].next, w.levels[i-1].below = 0, nil
 			for _, s := range w.levels[i-1].spots {
 				// It must widen another child from now on.
 				s.settled, s.next = false, now
@@ -80,6 +81,19 @@ func (w *way) covered(i int) bool {
 
 func (l *level) anyInner() bool {
 	return slices.ContainsFunc(l.spots, func(s *spot) bool { return s.answered && s.inner })
+}
+
+// passed tells whether every holder has sent the ad on for good.
+func (l *level) passed() bool {
+	if l.cell.Tree == "" || l.cell.Prefix.table() || len(l.spots) == 0 {
+		return false
+	}
+	for _, s := range l.spots {
+		if s.failures < ignoreAfter && (!s.answered || !s.inner || s.held || s.busy) {
+			return false
+		}
+	}
+	return true
 }
 
 // allHold tells whether every holder that can be reached leases the ad.

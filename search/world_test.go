@@ -163,7 +163,7 @@ func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 					func(e HolderEffect) { answer = e.(PushReply) })
 			}, func(ok bool) {
 				if ok && !p.dead {
-					w.holder(p, Pushed{Child: push.Child, Leaf: answer.Leaf}, nil)
+					w.holder(p, Pushed{Child: push.Child, Rise: answer.Rise}, nil)
 				}
 			})
 		}

@@ -181,7 +181,7 @@ func (*SearchRequest_Consult) isSearchRequest_Kind() {}
 type SearchCell struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tree          string                 `protobuf:"bytes,1,opt,name=tree,proto3" json:"tree,omitempty"`
-	Level         uint32                 `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"`  // nibbles of prefix that count
+	Level         uint32                 `protobuf:"varint,2,opt,name=level,proto3" json:"level,omitempty"`  // bits of prefix that count
 	Prefix        []byte                 `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"` // 12 bytes, zero behind level; empty for a record
 	Server        []byte                 `protobuf:"bytes,4,opt,name=server,proto3" json:"server,omitempty"` // 32 bytes; empty but for a record
 	unknownFields protoimpl.UnknownFields
@@ -425,7 +425,8 @@ type SearchPlaced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Verdict       uint32                 `protobuf:"varint,1,opt,name=verdict,proto3" json:"verdict,omitempty"` // 1 leaf, 2 inner, 3 rise, 4 refused
 	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`       // the ad is leased here
-	Below         []*SearchContact       `protobuf:"bytes,3,rep,name=below,proto3" json:"below,omitempty"`      // holders of the cell below, if asked for
+	Below         []*SearchContact       `protobuf:"bytes,3,rep,name=below,proto3" json:"below,omitempty"`      // holders of the cell at next, if asked for
+	Next          uint32                 `protobuf:"varint,4,opt,name=next,proto3" json:"next,omitempty"`       // level to go to where the verdict is inner or rise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +480,13 @@ func (x *SearchPlaced) GetBelow() []*SearchContact {
 		return x.Below
 	}
 	return nil
+}
+
+func (x *SearchPlaced) GetNext() uint32 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
 }
 
 type SearchPlacing struct {
@@ -710,7 +718,7 @@ func (x *SearchPush) GetAddrs() []string {
 
 type SearchPushReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Leaf          bool                   `protobuf:"varint,1,opt,name=leaf,proto3" json:"leaf,omitempty"` // the parent is a leaf: its children may merge into it
+	Rise          uint32                 `protobuf:"varint,1,opt,name=rise,proto3" json:"rise,omitempty"` // level at which the child's ads should be: its own, or one above
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -745,11 +753,11 @@ func (*SearchPushReply) Descriptor() ([]byte, []int) {
 	return file_search_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *SearchPushReply) GetLeaf() bool {
+func (x *SearchPushReply) GetRise() uint32 {
 	if x != nil {
-		return x.Leaf
+		return x.Rise
 	}
-	return false
+	return 0
 }
 
 // SearchCursor is where an earlier reply stopped.
@@ -916,7 +924,7 @@ func (x *SearchAsk) GetWhole() bool {
 
 type SearchChild struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // 0 to 15
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // slot in the table of its parent: 2 halves, 4 quarters, 8, 16
 	Summary       *SearchSummary         `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
 	Holders       []*SearchContact       `protobuf:"bytes,3,rep,name=holders,proto3" json:"holders,omitempty"`
 	Sampled       uint32                 `protobuf:"varint,4,opt,name=sampled,proto3" json:"sampled,omitempty"` // ads of the cell's sample that lie in the child
@@ -1384,11 +1392,12 @@ const file_search_proto_rawDesc = "" +
 	"\x04hint\x18\x04 \x01(\bR\x04hint\"X\n" +
 	"\rSearchPublish\x12\x0e\n" +
 	"\x02ad\x18\x01 \x01(\fR\x02ad\x127\n" +
-	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"q\n" +
+	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"\x85\x01\n" +
 	"\fSearchPlaced\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\rR\averdict\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x123\n" +
-	"\x05below\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\x05below\"E\n" +
+	"\x05below\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\x05below\x12\x12\n" +
+	"\x04next\x18\x04 \x01(\rR\x04next\"E\n" +
 	"\rSearchPlacing\x124\n" +
 	"\x06placed\x18\x01 \x03(\v2\x1c.xeno.search.v1.SearchPlacedR\x06placed\"l\n" +
 	"\x0eSearchWithdraw\x12\x16\n" +
@@ -1405,7 +1414,7 @@ const file_search_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05addrs\x18\x04 \x03(\tR\x05addrs\"%\n" +
 	"\x0fSearchPushReply\x12\x12\n" +
-	"\x04leaf\x18\x01 \x01(\bR\x04leaf\"8\n" +
+	"\x04rise\x18\x01 \x01(\rR\x04rise\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x92\x02\n" +

@@ -113,7 +113,7 @@ func placingToWire(p search.Placing) *wire.SearchPlacing {
 	w := new(wire.SearchPlacing)
 	for _, placed := range p {
 		w.Placed = append(w.Placed, &wire.SearchPlaced{
-			Verdict: uint32(placed.Verdict), Held: placed.Held, Below: contactsToWire(placed.Below),
+			Verdict: uint32(placed.Verdict), Held: placed.Held, Next: uint32(placed.Next), Below: contactsToWire(placed.Below),
 		})
 	}
 	return w
@@ -134,7 +134,7 @@ func placingFromWire(w *wire.SearchPlacing, places int) (search.Placing, error) 
 		if err != nil {
 			return nil, err
 		}
-		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld(), Below: below}
+		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld(), Next: uint8(min(placed.GetNext(), 255)), Below: below}
 	}
 	return p, nil
 }
@@ -212,7 +212,7 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	}
 	for _, c := range r.Children {
 		w.Children = append(w.Children, &wire.SearchChild{
-			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // 0 to 15
+			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // below search.Slots
 			Sampled: c.Sampled, Matched: c.Matched,
 		})
 	}
@@ -247,7 +247,7 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 		if err != nil {
 			return nil, err
 		}
-		if c.GetIndex() > 15 || seen>>c.GetIndex()&1 == 1 {
+		if c.GetIndex() >= search.Slots || seen>>c.GetIndex()&1 == 1 {
 			return nil, fmt.Errorf("%w: child %d", errMessage, c.GetIndex())
 		}
 		seen |= 1 << c.GetIndex()

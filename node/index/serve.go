@@ -122,7 +122,7 @@ func (s *Service) servePush(from dht.PeerID, w *wire.SearchPush) (proto.Message,
 	if !ok {
 		return nil, fmt.Errorf("%w: no parent for this cell", errMessage)
 	}
-	return &wire.SearchPushReply{Leaf: reply.Leaf}, nil
+	return &wire.SearchPushReply{Rise: uint32(reply.Rise)}, nil
 }
 
 func (s *Service) serveCurrent(w *wire.SearchCurrent) (proto.Message, error) {
@@ -235,6 +235,6 @@ func (s *Service) pushTo(ctx context.Context, to dht.Contact, p search.SendPush)
 	if err != nil {
 		return false
 	}
-	s.step(search.Pushed{Child: p.Child, Leaf: reply.GetLeaf()})
+	s.step(search.Pushed{Child: p.Child, Rise: uint8(min(reply.GetRise(), uint32(p.Child.Prefix.Level)))})
 	return true
 }

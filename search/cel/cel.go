@@ -136,6 +136,8 @@ func (s *source) syntaxHint(at int) string {
 		return "write !( … ) around the condition"
 	case strings.HasPrefix(after, `"`), strings.HasPrefix(after, "'"):
 		return "is the quote closed?"
+	case beginsWithUnit(after) && before != "" && strings.ContainsAny(before[len(before)-1:], " \t"):
+		return "write a unit directly behind its number"
 	case after != "" && isLetter([]rune(after)[0]):
 		return "join conditions with && or ||"
 	default:

@@ -150,7 +150,10 @@ func (c *compiler) dimension(e ast.Expr) (search.Dimension, error) {
 			}
 		} else if e.Kind() == ast.CallKind {
 			hint = "there is no arithmetic; compare a dimension with a value"
-			if e.AsCall().FunctionName() == operators.LogicalNot {
+			name := e.AsCall().FunctionName()
+			if _, ok := comparisons[name]; ok {
+				hint = "join comparisons with &&, or write a range as 2 <= free_cpu <= 8"
+			} else if name == operators.LogicalNot {
 				hint = "! and not bind closer than comparisons; put the condition in parentheses"
 			}
 		}

@@ -85,6 +85,12 @@ func suggestUnit(word string) string {
 	return unitNames
 }
 
+// beginsWithUnit tells whether text begins with a unit.
+func beginsWithUnit(text string) bool {
+	_, n := cutUnit([]rune(text))
+	return n > 0
+}
+
 // words are the operators that may be written out.
 var words = map[string]string{"and": "&&", "or": "||", "not": "!"}
 
@@ -181,12 +187,8 @@ func (s *source) number(begin int) (end int, err error) {
 	rest := s.original[end:]
 	u, n := cutUnit(rest)
 	if n == 0 {
-		if len(rest) > 0 && isLetter(rest[0]) && !isExponent(rest) && rest[0] != 'u' && rest[0] != 'x' {
-			word := 0
-			for word < len(rest) && isLetter(rest[word]) {
-				word++
-			}
-			return 0, s.errorAt(end, "unknown unit "+quote(string(rest[:word])), suggestUnit(string(rest[:word])))
+		if word := wordBehind(rest); word != "" {
+			return 0, s.errorAt(end, "unknown unit "+quote(word), suggestUnit(word))
 		}
 		if isExponent(rest) {
 			end = s.span(end+2, isDigit)
@@ -209,6 +211,23 @@ func (s *source) number(begin int) (end int, err error) {
 		s.origin = append(s.origin, begin)
 	}
 	return end + n, nil
+}
+
+// wordBehind returns what stands where a unit would, directly behind a number.
+func wordBehind(rest []rune) string {
+	slash := 0
+	if len(rest) > 0 && rest[0] == '/' {
+		slash = 1
+	}
+	end := slash
+	for end < len(rest) && isLetter(rest[end]) {
+		end++
+	}
+	word := string(rest[:end])
+	if end == slash || isExponent(rest) || rest[0] == 'u' || rest[0] == 'x' || words[word] != "" || word == "in" {
+		return ""
+	}
+	return word
 }
 
 // isExponent tells whether what follows a number is its exponent.

@@ -24,6 +24,9 @@ func (c *compiler) value(d search.Dimension, e ast.Expr) (search.Value, error) {
 		}
 		return search.Number(f), nil
 	}
+	if e.Kind() == ast.ListKind {
+		return search.Value{}, c.fail(e, "a list is not a value", "write "+d.Name+" in [ … ]")
+	}
 	text, ok := literalText(e)
 	if !ok && d.Kind == search.KindVersion {
 		text, ok = c.plainNumber(e)
@@ -69,13 +72,23 @@ func (c *compiler) number(e ast.Expr) (float64, unit, error) {
 	}
 }
 
-// plainNumber returns a number without a unit as it is written, for versions.
+// plainNumber returns a number without a unit as it is written, for versions:
+// 6.10 is not 6.1.
 func (c *compiler) plainNumber(e ast.Expr) (string, bool) {
-	f, u, err := c.number(e)
-	if err != nil || u.name != "" || f < 0 {
+	_, u, err := c.number(e)
+	r, ok := c.info.GetOffsetRange(e.ID())
+	if err != nil || u.name != "" || !ok || e.Kind() != ast.LiteralKind {
 		return "", false
 	}
-	return strconv.FormatFloat(f, 'f', -1, 64), true
+	text := c.src.text[r.Start:]
+	end := 0
+	for end < len(text) && (isDigit(text[end]) || text[end] == '.') {
+		end++
+	}
+	if end == 0 || end < len(text) && isWord(text[end]) { // a sign, or an exponent
+		return "", false
+	}
+	return string(text[:end]), true
 }
 
 func literalText(e ast.Expr) (string, bool) {

@@ -136,7 +136,7 @@ func (m *Market) ranker(q search.Query) func(i int) float64 {
 			if isMissing(at.height) {
 				return math.Inf(1)
 			}
-			return sign * search.PredictRTT(at.coordinate(), *q.Origin).Seconds()
+			return sign * math.Floor(search.PredictRTT(at.coordinate(), *q.Origin).Seconds()/search.LatencyStep.Seconds()+1e-6)
 		}
 	}
 	return func(int) float64 { return 0 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"slices"
@@ -182,6 +183,23 @@ func mix(z uint64) uint64 {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return z ^ z>>31
+}
+
+// Neighbours returns the count nodes of a routing table that answer and to
+// which round trips are shortest, nearest first.
+func (n *Network) Neighbours(of NodeID, count int) []NodeID {
+	var known []NodeID
+	for cpl := 0; cpl < 64 && !n.alone(of, cpl); cpl++ {
+		found := nearest{key: n.pos[of], most: dht.K}
+		n.entries(&found, of, cpl)
+		for _, c := range found.list[:found.n] {
+			if n.Answers(c.node) {
+				known = append(known, c.node)
+			}
+		}
+	}
+	slices.SortStableFunc(known, func(a, b NodeID) int { return cmp.Compare(n.RTT(of, a), n.RTT(of, b)) })
+	return known[:min(count, len(known))]
 }
 
 // start is when virtual time began, for machines that want a date.

@@ -33,6 +33,8 @@ const (
 	beside = 3.2 * vg.Centimeter // of width, for the legend
 	// maxPoints bounds a curve of a distribution: more than there are pixels.
 	maxPoints = 400
+	// servers is the axis of growth, always logarithmic.
+	servers = "servers"
 	// spread is from which ratio of the greatest to the least on an axis is
 	// logarithmic.
 	spread = 30
@@ -50,21 +52,18 @@ type curve struct {
 }
 
 // palette is that of Okabe and Ito, which colour-blind people tell apart, and
-// two more. The unit is grey.
+// some more. An algorithm that ships has the same colour in every picture, the
+// unit is grey; others take turns.
 func palette(name string, i int) color.Color {
 	colours := []color.RGBA{
-		{0, 114, 178, 255},
-		{213, 94, 0, 255},
-		{0, 158, 115, 255},
-		{204, 121, 167, 255},
-		{230, 159, 0, 255},
-		{86, 180, 233, 255},
-		{101, 67, 33, 255},
-		{40, 40, 40, 255},
-		{150, 140, 30, 255},
+		{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {230, 159, 0, 255},
+		{86, 180, 233, 255}, {101, 67, 33, 255}, {40, 40, 40, 255}, {150, 140, 30, 255},
 	}
 	if name == Plain {
 		return color.Gray{130}
+	}
+	if known := slices.Index([]string{"xeno", "bloom", "walk", "pht", "kdtree", "cid", "crawl", "central", "central3"}, name); known >= 0 {
+		i = known
 	}
 	return colours[i%len(colours)]
 }
@@ -208,7 +207,7 @@ func positionsOf(all []*Summary) (x []float64, axis string) {
 		differ = differ || i > 0 && s.Engine.Nodes != all[0].Engine.Nodes
 	}
 	if differ {
-		return x, "servers"
+		return x, servers
 	}
 	axis = "run"
 	for i, s := range all {
@@ -302,7 +301,7 @@ func scale(axis *plot.Axis, curves []curve, of func(plotter.XY) float64) {
 		}
 	}
 	axis.Min = 0
-	if most > spread*least {
+	if most > spread*least || axis.Label.Text == servers && most > least {
 		axis.Scale, axis.Tick.Marker = plot.LogScale{}, logTicks{}
 		axis.Min = least
 	}

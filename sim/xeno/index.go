@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/binary"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -46,7 +47,7 @@ type tree struct {
 	root *cell
 }
 
-// keyed is a server at its key, of which 16 nibbles decide.
+// keyed is a server at its key, of which 64 bits decide.
 type keyed struct {
 	key  uint64
 	node network.NodeID
@@ -54,14 +55,14 @@ type keyed struct {
 
 // A cell is a range of a tree's keys.
 type cell struct {
-	id       search.CellID
-	low      int // in tree.keys
-	high     int
-	children [16]*cell
-	inner    bool
-	occupy   []uint64
-	sample   []network.NodeID // those with the smallest hashes, ascending
-	holders  []network.NodeID
+	id      search.CellID
+	low     int // in tree.keys
+	high    int
+	halves  [2]*cell // of a divided cell
+	inner   bool
+	occupy  []uint64
+	sample  []network.NodeID // those with the smallest hashes, ascending
+	holders []network.NodeID
 }
 
 // NewIndex places all ads of a world. leaf is how many fit into a leaf cell, 0
@@ -124,7 +125,7 @@ func (x *Index) build(t *tree, id search.CellID, low, high int) *cell {
 	dims := len(x.schema.Dimensions())
 	c := &cell{id: id, low: low, high: high, occupy: make([]uint64, dims)}
 	level := int(id.Prefix.Level)
-	c.inner = high-low > x.leaf && level < 16
+	c.inner = high-low > x.leaf && level < 64
 	if !c.inner {
 		for _, k := range t.keys[low:high] {
 			for d, b := range x.occupy[int(k.node)*dims : (int(k.node)+1)*dims] {
@@ -135,25 +136,35 @@ func (x *Index) build(t *tree, id search.CellID, low, high int) *cell {
 		c.sample = x.smallest(c.sample)
 		return c
 	}
-	for from := low; from < high; {
-		nibble := nibbleOf(t.keys[from].key, level)
-		to := from
-		for to < high && nibbleOf(t.keys[to].key, level) == nibble {
-			to++
+	middle := low + sort.Search(high-low, func(i int) bool { return t.keys[low+i].key>>(63-level)&1 == 1 })
+	for bit, span := range [2][2]int{{low, middle}, {middle, high}} {
+		if span[0] == span[1] {
+			continue
 		}
-		child := x.build(t, search.CellID{Tree: id.Tree, Prefix: id.Prefix.Child(nibble)}, from, to)
-		c.children[nibble] = child
-		for d, b := range child.occupy {
+		half := x.build(t, search.CellID{Tree: id.Tree, Prefix: id.Prefix.Half(bit)}, span[0], span[1])
+		c.halves[bit] = half
+		for d, b := range half.occupy {
 			c.occupy[d] |= b
 		}
-		c.sample = append(c.sample, child.sample...)
-		from = to
+		c.sample = append(c.sample, half.sample...)
 	}
 	c.sample = x.smallest(c.sample)
 	return c
 }
 
-func nibbleOf(key uint64, level int) int { return int(key >> (60 - 4*level) & 15) }
+// table calls do for the cells that stand in the table of an inner cell: the
+// leaves down to four levels below, and the inner ones there.
+func (c *cell) table(do func(below *cell)) {
+	for _, half := range c.halves {
+		switch {
+		case half == nil:
+		case half.inner && half.id.Prefix.Level%4 != 0:
+			half.table(do)
+		default:
+			do(half)
+		}
+	}
+}
 
 // smallest returns the nodes with the smallest hashes, as many as a sample has.
 func (x *Index) smallest(nodes []network.NodeID) []network.NodeID {
@@ -168,9 +179,12 @@ func (x *Index) find(id search.CellID) *cell {
 		return nil
 	}
 	c := t.root
+	key := binary.BigEndian.Uint64(id.Prefix.Key[:8])
 	for level := 0; c != nil && level < int(id.Prefix.Level); level++ {
-		key := binary.BigEndian.Uint64(id.Prefix.Key[:8])
-		c = c.children[nibbleOf(key, level)]
+		c = c.halves[key>>(63-level)&1]
+	}
+	if c != nil && c.inner && c.id.Prefix.Level%4 != 0 {
+		return nil // divided, and long forgotten
 	}
 	return c
 }
@@ -217,17 +231,15 @@ func (x *Index) holder(c *cell) *search.Holder {
 	for _, n := range nodes {
 		in.Leases = append(in.Leases, search.Lease{Ad: x.world.Market.Ad(int(n)), From: x.world.Net.PeerID(n), Until: now.Add(age)})
 	}
-	for i, child := range c.children {
-		if child == nil {
-			continue
-		}
-		for _, at := range x.holders(child) {
+	c.table(func(below *cell) {
+		_, slot := below.id.Prefix.Parent()
+		for _, at := range x.holders(below) {
 			in.Children = append(in.Children, search.Told{
-				Index: i, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Until: now.Add(age),
-				Summary: search.Summary{Count: uint32(child.high - child.low), Occupancy: child.occupy},
+				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Until: now.Add(age),
+				Summary: search.Summary{Count: uint32(below.high - below.low), Occupancy: below.occupy},
 			})
 		}
-	}
+	})
 	h := search.NewHolder(x.schema, search.HolderConfig{LeafAds: x.leaf, MaxPerPublisher: 1 << 30, MaxBytes: 1 << 40})
 	h.Step(now, search.Restore{Copy: in})
 	x.cached[c] = h
@@ -250,9 +262,9 @@ func (x *Index) Leaves() (sizes []int) {
 			sizes = append(sizes, c.high-c.low)
 			return
 		}
-		for _, child := range c.children {
-			if child != nil {
-				walk(child)
+		for _, half := range c.halves {
+			if half != nil {
+				walk(half)
 			}
 		}
 	}

@@ -98,13 +98,19 @@ func TestExplore(t *testing.T) {
 				}
 				at, over := w.Net.Now(), false
 				var trace func(trial.Hop)
-				if os.Getenv("XENO_TRACE") == class && i < 3 && !warm {
-					t.Logf("query %v order %q limit %d: %d match", q.Where, q.OrderBy, q.Limit, w.Market.Count(q.Where))
-					trace = func(h trial.Hop) { t.Log(h.At, h.Took, h.What, h.OK) }
+				var hops []trial.Hop
+				if os.Getenv("XENO_TRACE") == class && !warm {
+					trace = func(h trial.Hop) { hops = append(hops, h) }
 				}
 				x.Start(trial.Task{Class: class, Client: client, Query: q}, trace, func(o trial.Outcome) {
 					over = true
 					lat, reqs = append(lat, w.Net.Now()-at), append(reqs, o.Requests)
+					if trace != nil && (w.Net.Now()-at > 6*L || o.Requests > 60 || i < 4) {
+						t.Logf("query %v order %q limit %d: %d match", q.Where, q.OrderBy, q.Limit, w.Market.Count(q.Where))
+						for _, h := range hops {
+							t.Log(h.At.Milliseconds(), h.Took.Milliseconds(), h.What, h.OK)
+						}
+					}
 					want := w.Market.Select(q)
 					if len(o.Servers) != len(want) {
 						bad++
