@@ -30,6 +30,9 @@
 //     that changed move to where they belong all together, every minute.
 //   - A lookup ends with the first answer of one of these four, also with the
 //     answer that there is no such record.
+//   - Lookups are those of go-libp2p-kad-dht, as the unit L: ten requests under
+//     way, the lowest latency. A task that has more than 64 of them under way
+//     makes the others with three, for a third of the messages.
 //   - Of lookups that nobody waits for any more, only messages that arrived are
 //     counted. An answer that goes back another way than the request came
 //     counts with the request.

@@ -15,6 +15,9 @@ const (
 	tries = 4
 	// zBits bounds the bits of a key that interleaves dimensions.
 	zBits = 63
+	// bulk is how many lookups a task has under way before further ones are
+	// made thriftily.
+	bulk = 64
 	// flight is how many requests of a search that stops at a limit are under
 	// way at once in the beginning: as many as Xeno has.
 	flight = 8

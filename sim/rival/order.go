@@ -51,7 +51,7 @@ func (o *order) standing(server uint32) standing {
 		if !ok {
 			return standing{math.Inf(1), tie}
 		}
-		rank := search.PredictRTT(at, *o.query.Origin).Seconds()
+		rank := latencyStep(search.PredictRTT(at, *o.query.Origin).Seconds())
 		if o.query.Desc {
 			rank = -rank
 		}
@@ -92,10 +92,16 @@ func (o *order) bound(b box) standing {
 		}
 		return standing{math.Inf(-1), 0}
 	case o.near && !o.query.Desc:
-		return standing{o.nearest(b), 0}
+		return standing{latencyStep(o.nearest(b)), 0}
 	default:
 		return standing{math.Inf(-1), 0}
 	}
+}
+
+// latencyStep returns in which step of latency some seconds are; within a step
+// servers are in the order of their hashes.
+func latencyStep(seconds float64) float64 {
+	return math.Floor(seconds/search.LatencyStep.Seconds() + 1e-6)
 }
 
 // nearest bounds the latency from the origin to a box from below, in seconds.

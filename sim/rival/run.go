@@ -193,7 +193,13 @@ func (r *run) findAgain(rd read, left int) {
 		}
 		return true
 	}
-	r.net.Find(rd.from, key, holds, func(holder network.NodeID, ok bool, requests int) {
+	find := r.net.Find
+	if len(r.lookups) > bulk {
+		find = func(from network.NodeID, key uint64, holds func(network.NodeID) bool, done func(network.NodeID, bool, int)) {
+			findThriftily(r.net, from, key, holds, done)
+		}
+	}
+	find(rd.from, key, holds, func(holder network.NodeID, ok bool, requests int) {
 		if r.over {
 			return
 		}
