@@ -11,7 +11,7 @@ import (
 
 // speculation is how many times what is still missing a query without order
 // may expect from the cells it reads at once.
-const speculation = 1.5
+const speculation = 2
 
 // rootPatience is how many times as long as the first root took the others may
 // take before a tree is chosen without them.
@@ -210,7 +210,7 @@ func (s *Seeker) read(now time.Time) {
 			continue
 		}
 		if !v.started {
-			if busy >= s.cfg.InFlight || busy > 0 && s.query.Limit > 0 && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
+			if busy >= s.cfg.InFlight || busy >= s.least() && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
 				continue
 			}
 			v.started = true
@@ -225,6 +225,19 @@ func (s *Seeker) read(now time.Time) {
 	}
 	if !wake.IsZero() {
 		s.effects = append(s.effects, Wake{At: wake})
+	}
+}
+
+// least is how many cells are read at once at least, however much they promise:
+// where an order is wanted the next ones may have to be read all the same.
+func (s *Seeker) least() int {
+	switch {
+	case s.query.Limit == 0:
+		return s.cfg.InFlight
+	case s.order.none():
+		return 1
+	default:
+		return s.cfg.InFlight / 2
 	}
 }
 

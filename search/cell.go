@@ -79,12 +79,17 @@ func (c *cell) empty() bool {
 	return true
 }
 
-// below returns how many ads the children hold, at most.
-func (c *cell) below() (n int) {
-	for i := range c.children {
-		n += int(c.childCount(i))
+// below returns how many ads the children hold, at most. A cell that was
+// divided may stand beside its halves for a while: whoever has more counts.
+func (c *cell) below() int { return c.under(0) + c.under(1) }
+
+// under returns how many ads the children at a slot and within it hold.
+func (c *cell) under(slot int) int {
+	if slot >= Slots {
+		return 0
 	}
-	return n
+	half := 2*slot + 2 // of slot 2^n-2+v, the halves are 2^(n+1)-2+2v and the next
+	return max(int(c.childCount(slot)), c.under(half)+c.under(half+1))
 }
 
 // childCount is the largest count that a holder of the child told.
@@ -154,16 +159,6 @@ func (c *cell) next(key Key) int {
 		level = max(level, min(int(p.Level), key.common(p.Key)+1))
 	}
 	return level
-}
-
-// under counts the ads that children below a prefix hold, at most.
-func (c *cell) under(p Prefix) (n int) {
-	for i := range c.children {
-		if q := c.id.Prefix.Child(i); q.Level > p.Level && p.Contains(q.Key) {
-			n += int(c.childCount(i))
-		}
-	}
-	return n
 }
 
 // widenChild makes the cell's own entry for child i cover ad.

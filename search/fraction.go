@@ -156,7 +156,7 @@ func interleaveAxes(c dht.Coordinate) float64 {
 			}
 		}
 	}
-	return float64(z) / (1 << coordinateBits)
+	return float64(z) / (1 << 24)
 }
 
 // heightBand returns in which band a height in seconds lies.

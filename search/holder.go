@@ -450,8 +450,10 @@ func (h *Holder) push(now time.Time, in Push) {
 	reply := PushReply{Rise: in.Child.Prefix.Level}
 	if up := in.Child.Prefix.up(); !c.inner {
 		reply.Rise = parent.Level
-	} else if up != parent && c.under(up) <= h.cfg.LeafAds/mergeShare {
-		reply.Rise = up.Level
+	} else if up != parent {
+		if _, slot := up.Parent(); c.under(slot) <= h.cfg.LeafAds/mergeShare {
+			reply.Rise = up.Level
+		}
 	}
 	h.effects = append(h.effects, reply)
 }

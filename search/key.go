@@ -38,8 +38,9 @@ const (
 	// only dimension. More would make equal values share longer chains of
 	// inner cells before their hashes tell them apart.
 	singleBits = 12
-	// coordinateBits is the same for network coordinates: three bits an axis.
-	coordinateBits = 24
+	// coordinateBits is the same for network coordinates: a bit or two an axis, since servers
+	// cluster in cities and longer keys make longer chains of cells.
+	coordinateBits = 12
 	// classBits is the same for sets and versions, classBits/2 for short
 	// enumerations: they have few values, so the chains must be short.
 	classBits = 8

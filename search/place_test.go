@@ -274,9 +274,9 @@ func TestPlaceLocalSearch(t *testing.T) {
 		}
 		possible++
 		s, anchors := p.newSolver(&p.spec, 2)
-		s.start(0, -1)
+		s.start(-1)
 		for _, o := range anchors {
-			s.start(0, o)
+			s.start(o)
 		}
 		for s.work > 0 {
 			s.shake()

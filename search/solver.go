@@ -288,12 +288,10 @@ func (s *solver) adopt(best []*Signed) {
 	s.keep(s.score())
 }
 
-// start fills the slots around one server in one slot.
-func (s *solver) start(slot, o int) {
+// start fills the slots, around one option in the first of them unless it is -1.
+func (s *solver) start(o int) {
 	s.reset()
-	if o >= 0 {
-		s.set(slot, o)
-	}
+	s.set(0, o)
 	s.fill()
 	s.improve()
 }
@@ -328,9 +326,9 @@ func (s *solver) search(anchors []int, at *int, part int) (done bool) {
 		s.work -= 50 // for what every turn takes
 		switch {
 		case *at == 0:
-			s.start(0, -1)
+			s.start(-1)
 		case *at <= len(anchors):
-			s.start(0, anchors[*at-1])
+			s.start(anchors[*at-1])
 		case *at == len(anchors)+1 && len(s.pick) <= maxExact:
 			s.exact()
 		default:

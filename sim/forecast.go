@@ -9,28 +9,28 @@ import (
 	"strings"
 )
 
-// What a run takes, in bytes; measured, and rounded up.
+// What a run takes, in bytes: the most that was measured with 20,000 to 300,000
+// servers, rounded up. The collector's reserve is in it.
 const (
 	bytesFixed      = 96 << 20 // program, latency model, schema, oracle
 	bytesNode       = 64       // position, site, link, state, load of a node
-	bytesMaintained = 1500     // its routing table, where it is kept
+	bytesMaintained = 4_700    // its routing table, where it is kept, while it is made
 	bytesServer     = 400      // its columns in the market
-	bytesSample     = 96       // one query of one algorithm
+	bytesSample     = 200      // one query of one algorithm, with its answer by the oracle
+	bytesRival      = 500      // what a rival's index keeps of a server
+	bytesIndex      = 2_500    // what Xeno's index keeps of a server
+	bytesCached     = 14_000   // an advertisement in a cell that was asked for
+	maxCached       = 250_000  // how many of these are kept, at most
+	cachedOf        = 20       // and for each server: trees
 )
 
 // bytesOf returns what an algorithm keeps for each server: its index. They run
 // one after the other, so the largest counts.
-func bytesOf(algorithm string) int {
-	switch algorithm {
-	case "xeno":
-		return 12_000 // leases in sixteen trees at four holders
-	case "bloom", "walk", "pht", "cid":
-		return 2_000 // an entry for each dimension
-	case "kdtree":
-		return 500
-	default: // kademlia, crawl, central: the market itself
-		return 50
+func bytesOf(algorithm string, nodes int64) int64 {
+	if algorithm == algorithmXeno {
+		return bytesIndex*nodes + bytesCached*min(maxCached, cachedOf*nodes)
 	}
+	return bytesRival * nodes
 }
 
 // A Forecast is how much memory a run will take, in bytes.
@@ -59,7 +59,7 @@ func (s *Scenario) Forecast() Forecast {
 	}
 	f.Samples = asked * bytesSample
 	for _, a := range s.Algorithms {
-		if b := nodes * int64(bytesOf(a)); b > f.Algorithm {
+		if b := bytesOf(a, nodes); b > f.Algorithm {
 			f.Largest, f.Algorithm = a, b
 		}
 	}
@@ -73,7 +73,7 @@ func (s *Scenario) Refuse(available int64) error {
 	if f.Total() <= available {
 		return nil
 	}
-	remedy := fmt.Sprintf("reduce network.nodes to about %d", max(2, int64(float64(s.Network.Nodes)*fit(f, available))))
+	remedy := fmt.Sprintf("reduce network.nodes to %d", s.fitting(available))
 	if s.Network.Maintained {
 		remedy += `, or set network.tables = "derived"`
 	}
@@ -87,10 +87,14 @@ func (s *Scenario) Refuse(available int64) error {
 		mib(f.Total()), mib(available), remedy)
 }
 
-// fit returns by how much the nodes are too many.
-func fit(f Forecast, available int64) float64 {
-	each := f.Network + f.Market + f.Algorithm
-	return max(0, float64(available-bytesFixed-f.Samples)) / float64(max(1, each)) * 0.95
+// fitting returns how many nodes would fit, 2 at least, in steps of the tenth
+// part.
+func (s *Scenario) fitting(available int64) int {
+	smaller := *s
+	for smaller.Network.Nodes > 2 && smaller.Forecast().Total() > available {
+		smaller.Network.Nodes = max(2, smaller.Network.Nodes*9/10)
+	}
+	return smaller.Network.Nodes
 }
 
 func mib(n int64) string {
