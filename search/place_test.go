@@ -220,7 +220,7 @@ func TestPlaceOptimal(t *testing.T) {
 	schema := DefaultSchema()
 	rng := rand.New(rand.NewPCG(1, 3))
 	possible, proven := 0, 0
-	const rounds = 400
+	const rounds = 300
 	for range rounds {
 		machines := 1 + rng.IntN(4)
 		servers := 4 + rng.IntN(27)
@@ -258,7 +258,7 @@ func TestPlaceLocalSearch(t *testing.T) {
 	schema := DefaultSchema()
 	rng := rand.New(rand.NewPCG(11, 3))
 	least, possible := 0, 0
-	for range 200 {
+	for range 120 {
 		ads := randomAds(rng, 6+rng.IntN(12))
 		spec := randomSpec(rng, 2+rng.IntN(3))
 		want := force(schema, spec, ads)
@@ -296,7 +296,7 @@ func TestPlaceEffort(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 3))
 	ads := randomAds(rng, 1500)
 	var sums [6]float64
-	for round := range 10 {
+	for round := range 8 {
 		spec := randomSpec(rng, 3+rng.IntN(12))
 		if round%2 == 0 { // hard: near each other, and of different owners
 			spec.Near = []NearRule{{nil, 120 * time.Millisecond}}

@@ -17,7 +17,7 @@ func population(rng *rand.Rand, n int) []*Signed {
 		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: map[string]Value{
 			"free_cpu": Number(float64(rng.IntN(64))), "reputation": Number(rng.Float64()),
 		}}
-		ads[i] = newSigned(ad, nil, "")
+		ads[i] = &Signed{Ad: ad, hash: HashOf(ad.Server)}
 	}
 	return ads
 }
