@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -76,7 +78,7 @@ func palette(name string, i int) color.Color {
 }
 
 // Pictures draws the distributions of latency factor and requests, and of the
-// load on nodes, for each class.
+// load on nodes, for each class; and recall over time where not all was found.
 func (r *Report) Pictures() ([]Picture, error) {
 	var out []Picture
 	var classes []string
@@ -86,7 +88,7 @@ func (r *Report) Pictures() ([]Picture, error) {
 		}
 	}
 	for _, class := range classes {
-		for _, draw := range []func(string) (Picture, error){r.latencyPicture, r.requestsPicture, r.loadPicture} {
+		for _, draw := range []func(string) (Picture, error){r.latencyPicture, r.requestsPicture, r.loadPicture, r.recallPicture} {
 			p, err := draw(class)
 			if err != nil {
 				return nil, err
@@ -172,6 +174,55 @@ func (r *Report) loadPicture(class string) (Picture, error) {
 		}
 	}
 	return drawing("load-"+class, class+": load", "hottest nodes, % of all", "part of messages that they received", curves)
+}
+
+// moments is how many parts of the time a picture of recall has.
+const moments = 24
+
+// recallPicture draws how much was found of what was asked in each part of the
+// time; nothing where always all was found.
+func (r *Report) recallPicture(class string) (Picture, error) {
+	var last time.Duration
+	missed := false
+	for i := range r.Runs {
+		for _, name := range r.names() {
+			for _, warm := range []bool{false, true} {
+				if c := r.Runs[i].class(name, class, warm); c != nil && name != Plain {
+					for _, s := range c.Samples {
+						last, missed = max(last, s.At), missed || s.Recall < 1
+					}
+				}
+			}
+		}
+	}
+	var curves []curve
+	for i, name := range r.names() {
+		for _, warm := range []bool{false, true} {
+			if c := r.recallCurve(name, class, warm, i, last); missed && name != Plain && len(c.points) > 0 {
+				curves = append(curves, c)
+			}
+		}
+	}
+	return drawing("recall-"+class, class+": recall", "virtual time of the question, s", "mean recall", curves)
+}
+
+func (r *Report) recallCurve(name, class string, warm bool, i int, last time.Duration) curve {
+	c := curve{name: label(name, warm), warm: warm, colour: palette(name, i), first: i == 0, dots: true}
+	var sum, count [moments]float64
+	for j := range r.Runs {
+		if of := r.Runs[j].class(name, class, warm); of != nil {
+			for _, s := range of.Samples {
+				k := int(min(moments-1, moments*s.At/max(1, last)))
+				sum[k], count[k] = sum[k]+s.Recall, count[k]+1
+			}
+		}
+	}
+	for k := range moments {
+		if count[k] > 0 {
+			c.points = append(c.points, plotter.XY{X: last.Seconds() * (float64(k) + 0.5) / moments, Y: sum[k] / count[k]})
+		}
+	}
+	return c
 }
 
 // Growth draws how figures of each class change over the reports of a sweep:
@@ -407,7 +458,12 @@ func (p Picture) draw(c draw.Canvas) {
 func (p Picture) WriteSVG(w io.Writer) error {
 	c := vgsvg.New(width, height)
 	p.draw(draw.New(c))
-	_, err := c.WriteTo(w)
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return err
+	}
+	// The drawer's font, or what looks like it.
+	_, err := w.Write(bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:Liberation Sans,Arimo,Helvetica,Arial,sans-serif;")))
 	return err
 }
 
