@@ -252,9 +252,9 @@ func TestPlaceOptimal(t *testing.T) {
 	}
 }
 
-// TestPlaceLocalSearch counts how often starts and shakes alone, without trying
-// all assignments, come to the least cost.
-func TestPlaceLocalSearch(t *testing.T) {
+// TestPlaceSolver checks that trying all assignments alone comes to the least
+// cost, and counts how often starts and shakes alone do.
+func TestPlaceSolver(t *testing.T) {
 	schema := DefaultSchema()
 	rng := rand.New(rand.NewPCG(11, 3))
 	least, possible := 0, 0
@@ -273,6 +273,10 @@ func TestPlaceLocalSearch(t *testing.T) {
 			continue
 		}
 		possible++
+		all, _ := p.newSolver(&p.spec, len(stages)-1)
+		if all.exact(); !all.proven || math.Abs(all.bestScore.cost-want) > 1e-9 {
+			t.Errorf("all assignments: cost %g, proven %v, want %g\n%+v", all.bestScore.cost, all.proven, want, spec)
+		}
 		s, anchors := p.newSolver(&p.spec, 2)
 		s.start(-1)
 		for _, o := range anchors {

@@ -114,9 +114,7 @@ func (k Sketch) Intersect(l Sketch) Sketch {
 		case c > 0:
 			j++
 		default:
-			if out.complete(k.ads[i].hash) {
-				out.ads = append(out.ads, newer(k.ads[i], l.ads[j]))
-			}
+			out.ads = append(out.ads, newer(k.ads[i], l.ads[j])) // below both thresholds
 			i++
 			j++
 		}

@@ -348,7 +348,7 @@ func (s *solver) exact() {
 	s.reset()
 	n := len(s.pick)
 	b := branching{solver: s, limit: s.work / 2, least: make([]float64, n+1), from: make([]int, n), partial: make([]score, n+1), price: make([]float64, n+1)}
-	if s.bestScore.broken > 0 {
+	if s.best == nil || s.bestScore.broken > 0 {
 		b.cost = math.Inf(1)
 	} else {
 		b.cost = s.bestScore.cost
