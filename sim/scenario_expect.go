@@ -14,7 +14,8 @@ import (
 // An Expectation is a bound on one figure of a report. Its key is
 // "xeno.needle.requests_p50", "xeno.needle.warm.requests_p50" for clients that
 // asked before, "engine.bytes_per_node", or any of them after "sweep.": then
-// it bounds the ratio of the last value of the sweep to the first.
+// it bounds the ratio of the last value of the sweep to the first. A window of
+// virtual time may follow the figure: "xeno.broad.recall@30s-2m".
 type Expectation struct {
 	Sweep     bool
 	Algorithm string // empty: of the engine
@@ -92,8 +93,9 @@ func parseExpectation(name string, v any) (e Expectation, err error) {
 // checkExpectation looks whether the run will have such a figure.
 func (s *Scenario) checkExpectation(e Expectation) error {
 	known := report.Figures()
+	figure, _, windowed, err := report.CutWindow(e.Figure)
 	if e.Algorithm == "" {
-		known = report.EngineFigures()
+		known, figure, err = report.EngineFigures(), e.Figure, nil
 	}
 	switch {
 	case e.Sweep && s.Sweep.Parameter == "":
@@ -106,8 +108,12 @@ func (s *Scenario) checkExpectation(e Expectation) error {
 		return fmt.Errorf("%s: the algorithm does not run: add %q to algorithms, which are %s", e.key(), e.Algorithm, strings.Join(s.Algorithms, ", "))
 	case e.Algorithm != "" && !slices.Contains(s.Queries.Classes, e.Class):
 		return fmt.Errorf("%s: the class is not asked: add %q to queries.classes, which are %s", e.key(), e.Class, strings.Join(s.Queries.Classes, ", "))
-	case !slices.Contains(known, e.Figure):
-		return fmt.Errorf("%s: no figure is called %q%s: there are %s", e.key(), e.Figure, suggest(e.Figure, known), strings.Join(known, ", "))
+	case err != nil:
+		return fmt.Errorf("%s: %w", e.key(), err)
+	case !slices.Contains(known, figure):
+		return fmt.Errorf("%s: no figure is called %q%s: there are %s", e.key(), figure, suggest(figure, known), strings.Join(known, ", "))
+	case windowed && (figure == report.LoadMaxShare || figure == report.Refresh):
+		return fmt.Errorf("%s: %s is of the whole time: leave %q and what follows out", e.key(), figure, "@")
 	case e.Warm && !s.Queries.Warm:
 		return fmt.Errorf("%s: warm clients are not measured: set queries.warm = true", e.key())
 	}

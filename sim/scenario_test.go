@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/xenoserver/xeno/sim/report"
 )
 
 func TestShipped(t *testing.T) {
@@ -192,6 +194,8 @@ func TestBad(t *testing.T) {
 		{"expects a number", "[expect]\n'xeno.needle.recall' = 1", `x.toml:2:1: xeno.needle.recall is expected to be 1: give a text with a comparison and a number, such as "<= 40"`},
 		{"expects a word", "[expect]\n'xeno.needle.recall' = '<= many'", `x.toml:2:1: xeno.needle.recall is compared with "many", which is no number`},
 		{"expects warm", "[expect]\n'xeno.needle.warm.recall' = '>= 1'", "x.toml:2:1: xeno.needle.warm.recall: warm clients are not measured: set queries.warm = true"},
+		{"expects of no window", "[expect]\n'xeno.needle.recall@2m-1m' = '>= 1'", `x.toml:2:1: xeno.needle.recall@2m-1m: "2m-1m" is no window of time: write as in recall@30s-2m`},
+		{"expects load of a window", "[expect]\n'xeno.needle.load_max_share@0s-1m' = '<= 1'", `load_max_share is of the whole time`},
 		{"expects of a sweep", "[expect]\n'sweep.xeno.needle.recall' = '>= 1'", "x.toml:2:1: sweep.xeno.needle.recall is about a sweep: add [sweep]"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -313,6 +317,59 @@ func TestKeys(t *testing.T) {
 	}
 	if got := distance("kitten", "sitting"); got != 3 {
 		t.Errorf("distance %d", got)
+	}
+}
+
+// TestVerify compares figures with expectations: of a run, of each value of a
+// sweep, and of the sweep as a whole.
+func TestVerify(t *testing.T) {
+	s, err := Parse([]byte(`
+algorithms = ["xeno"]
+[sweep]
+parameter = "network.nodes"
+values = [10, 20]
+[expect]
+"engine.events" = ">= 100"
+"xeno.needle.requests_p50" = "<= 5"
+"xeno.needle.requests_p50@0s-1s" = "<= 3"
+"sweep.xeno.needle.requests_p50" = "<= 1.3"
+`), "x.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary := func(value string, events uint64, requests ...int) *report.Summary {
+		c := report.Class{Name: "needle"}
+		for i, n := range requests {
+			c.Samples = append(c.Samples, report.Sample{At: time.Duration(i) * time.Second, Requests: n})
+		}
+		r := report.Report{Value: value, Runs: []report.Run{{Engine: report.Engine{Events: events}, Algorithms: []report.Algorithm{{
+			Name: "xeno", Classes: []report.Class{c},
+		}}}}}
+		return r.Summarise()
+	}
+	var got []string
+	for _, c := range s.Verify(summary(s.Title(0), 99, 3, 4, 5), summary(s.Title(1), 100, 6, 6, 6)) {
+		got = append(got, c.String())
+	}
+	want := []string{
+		"FAIL  network.nodes = 10: engine.events >= 100, is 99",
+		"ok    network.nodes = 20: engine.events >= 100, is 100",
+		"ok    network.nodes = 10: xeno.needle.requests_p50 <= 5, is 4",
+		"FAIL  network.nodes = 20: xeno.needle.requests_p50 <= 5, is 6",
+		"ok    network.nodes = 10: xeno.needle.requests_p50@0s-1s <= 3, is 3",
+		"FAIL  network.nodes = 20: xeno.needle.requests_p50@0s-1s <= 3, is 6",
+		"FAIL  sweep.xeno.needle.requests_p50 <= 1.3, is 1.5",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for _, c := range s.Verify(summary("", 100)) {
+		if strings.Contains(c.Text, "requests") && (c.OK || !strings.HasSuffix(c.String(), "missing")) {
+			t.Errorf("without samples: %s", c)
+		}
+	}
+	if got := s.Verify(); got != nil {
+		t.Errorf("of nothing: %v", got)
 	}
 }
 

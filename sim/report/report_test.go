@@ -306,7 +306,7 @@ func TestRead(t *testing.T) {
 	if err != nil || none != nil {
 		t.Fatal(none, err)
 	}
-	near := cmp.Options{cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-5, 0), ignore}
+	near := cmp.Options{cmpopts.IgnoreUnexported(Summary{}), cmpopts.EquateNaNs(), cmpopts.EquateApprox(1e-5, 0), ignore}
 	if diff := cmp.Diff(summary, only, near); diff != "" {
 		t.Errorf("-summary +read:\n%s", diff)
 	}
@@ -506,5 +506,25 @@ func TestComparison(t *testing.T) {
 	}
 	if err := WriteComparison(io.Discard, []string{"a"}, sums[:1]); !errors.Is(err, ErrBadResult) {
 		t.Error(err)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	r := sample(100, 1)
+	samples := r.Runs[0].Algorithms[0].Classes[0].Samples
+	for i := range 10 {
+		samples[i].Recall = 0.5 // asked in the first ten seconds
+	}
+	s := r.Summarise()
+	for figure, want := range map[string]float64{
+		"recall": 0.9, "recall@0s-10s": 0.5, "recall@5s-15s": 0.75, "recall@10s-1h": 1, "recall@2h-3h": math.NaN(), "recall@1s": math.NaN(), "recal@0s-1s": 0,
+	} {
+		got := s.Figure("xeno", "needle", false, figure).Value
+		if math.Abs(got-want) > 1e-9 || math.IsNaN(got) != math.IsNaN(want) {
+			t.Errorf("%s is %g, want %g", figure, got, want)
+		}
+	}
+	if len(samples) != 50 || len(r.Runs[0].Algorithms[0].Classes[0].Samples) != 50 {
+		t.Error("the report changed")
 	}
 }

@@ -1,8 +1,11 @@
 package report
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
+	"time"
 )
 
 // Names of figures of a class, as JSON has them.
@@ -65,6 +68,56 @@ type Summary struct {
 	Rows                         []Row // by class, then cold before warm, then algorithm
 	Digest                       string
 	Checks                       []Check // what was expected; nobody but the caller fills it
+
+	report *Report // that it is of; nil: read without samples
+}
+
+// A Window is a part of the virtual time of a class, from its first question.
+type Window struct{ From, To time.Duration }
+
+// CutWindow divides "recall@30s-2m" into a figure and the window of the
+// questions that it is over; false where there is no window. The error says
+// how to write one.
+func CutWindow(figure string) (name string, w Window, ok bool, err error) {
+	name, text, ok := strings.Cut(figure, "@")
+	if !ok {
+		return name, w, false, nil
+	}
+	from, to, _ := strings.Cut(text, "-")
+	var errFrom, errTo error
+	w.From, errFrom = time.ParseDuration(from)
+	w.To, errTo = time.ParseDuration(to)
+	if errFrom != nil || errTo != nil || w.From < 0 || w.To <= w.From {
+		return name, w, true, fmt.Errorf("%q is no window of time: write as in recall@30s-2m", text)
+	}
+	return name, w, true, nil
+}
+
+// within returns the report with the questions of a window alone.
+func (r *Report) within(w Window) *Report {
+	out := *r
+	out.Runs = nil
+	for _, run := range r.Runs {
+		algorithms := run.Algorithms
+		run.Algorithms = nil
+		for _, a := range algorithms {
+			classes := a.Classes
+			a.Classes = nil
+			for _, c := range classes {
+				samples := c.Samples
+				c.Samples = nil
+				for _, s := range samples {
+					if s.At >= w.From && s.At < w.To {
+						c.Samples = append(c.Samples, s)
+					}
+				}
+				a.Classes = append(a.Classes, c)
+			}
+			run.Algorithms = append(run.Algorithms, a)
+		}
+		out.Runs = append(out.Runs, run)
+	}
+	return &out
 }
 
 // IntervalOf says what the intervals are.
@@ -81,6 +134,7 @@ func (s *Summary) IntervalOf() string {
 func (r *Report) Summarise() *Summary {
 	s := &Summary{
 		Scenario: r.Scenario, Description: r.Description, Value: r.Value, Partial: r.Partial, Why: r.Why, Digest: r.Digest(),
+		report: r,
 	}
 	var units []float64
 	for i := range r.Runs {
@@ -210,8 +264,9 @@ func part(b bool) float64 {
 	return 0
 }
 
-// Figure finds one figure; class is empty for those of the engine. It is NaN
-// where there is none.
+// Figure finds one figure; algorithm is empty for those of the engine. A window
+// may follow it, as in "recall@30s-2m", where the summary has samples. It is
+// NaN where there is none.
 func (s *Summary) Figure(algorithm, class string, warm bool, name string) Estimate {
 	if algorithm == "" {
 		switch name {
@@ -224,6 +279,15 @@ func (s *Summary) Figure(algorithm, class string, warm bool, name string) Estima
 		case "bytes_per_node":
 			return bare(s.Engine.BytesPerNode)
 		}
+	}
+	if name, w, ok, err := CutWindow(name); ok {
+		if err != nil || s.report == nil {
+			return bare(math.NaN())
+		}
+		if row, ok := s.report.within(w).row(algorithm, class, warm); ok {
+			return row.Figures[name]
+		}
+		return bare(math.NaN())
 	}
 	for _, r := range s.Rows {
 		if r.Algorithm == algorithm && r.Class == class && r.Warm == warm {
