@@ -47,6 +47,21 @@ func round(x float64) float64 {
 	return r
 }
 
+// MarshalJSON implements json.Marshaler. What an algorithm gave that is no
+// number is written as zero, so that the rest of a long run is not lost.
+func (s Sample) MarshalJSON() ([]byte, error) {
+	type fields Sample // without this method
+	s.Recall, s.Estimated = finite(s.Recall), finite(s.Estimated)
+	return json.Marshal(fields(s))
+}
+
+func finite(x float64) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	return x
+}
+
 // object is the JSON of a run.
 type object struct {
 	Scenario    string                               `json:"scenario"`
@@ -145,7 +160,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 func (r *Report) Digest() string {
 	h := sha256.New()
 	if err := json.NewEncoder(h).Encode(r); err != nil {
-		return "" // NaN among the samples
+		return "" // NaN among the figures of load or engine
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -213,7 +213,7 @@ func (r *Report) recallCurve(name, class string, warm bool, i int, last time.Dur
 		if of := r.Runs[j].class(name, class, warm); of != nil {
 			for _, s := range of.Samples {
 				k := int(min(moments-1, moments*s.At/max(1, last)))
-				sum[k], count[k] = sum[k]+s.Recall, count[k]+1
+				sum[k], count[k] = sum[k]+finite(s.Recall), count[k]+1
 			}
 		}
 	}

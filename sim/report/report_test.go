@@ -326,6 +326,19 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestNoNumber keeps a run whose algorithm gave no number.
+func TestNoNumber(t *testing.T) {
+	r := sample(100, 1)
+	s := &r.Runs[0].Algorithms[0].Classes[0].Samples[0]
+	s.Recall, s.Estimated = math.NaN(), math.Inf(1)
+	if err := r.WriteJSON(io.Discard); err != nil || r.Digest() == "" {
+		t.Errorf("%v, digest %q", err, r.Digest())
+	}
+	if _, err := r.Pictures(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestContract checks the keys that others rely on.
 func TestContract(t *testing.T) {
 	data, err := json.Marshal(sample(100, 7).Summarise().Object())
