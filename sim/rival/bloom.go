@@ -44,6 +44,9 @@ const (
 	// countBits is how many bits for each server of the network the filters
 	// have that a count is estimated from, with one hash.
 	countBits = 8
+	// siftAlways is up to how many servers are compared with every summary that
+	// arrives; more only when a dimension is complete.
+	siftAlways = 4096
 	// verifyTries is how often a candidate is asked.
 	verifyTries = 2
 )
@@ -94,6 +97,7 @@ type apDim struct {
 	spans   []span
 	inside  []uint64 // bit set of the servers in the summaries read
 	filters int      // how many of them were Bloom filters
+	reading int      // those that have not answered
 }
 
 // An ap is a prefix of digits, or the positions below it.
@@ -139,6 +143,9 @@ func (r *bloomRun) route(d *apDim, a ap, done func(in []span)) {
 		if ok {
 			done(intersect(d.spans, []span{a.span}))
 		}
+		if r.reading == 0 {
+			r.pending = r.sift(r.pending)
+		}
 		r.advance()
 	}})
 }
@@ -146,8 +153,11 @@ func (r *bloomRun) route(d *apDim, a ap, done func(in []span)) {
 // readCover reads the summaries of a dimension.
 func (r *bloomRun) readCover(d *apDim) {
 	d.inside = make([]uint64, r.world.Market.Len()/64+1)
-	for _, a := range d.cover(apAt(d.col, 0, 0), nil) {
+	cover := d.cover(apAt(d.col, 0, 0), nil)
+	d.reading = len(cover)
+	for _, a := range cover {
 		r.route(d, a, func(in []span) {
+			d.reading--
 			if a.len() > leafAds {
 				d.filters++
 			}
@@ -156,7 +166,9 @@ func (r *bloomRun) readCover(d *apDim) {
 					d.inside[server/64] |= 1 << (server % 64)
 				}
 			}
-			r.pending = r.sift(r.pending)
+			if d.reading == 0 || len(r.pending) <= siftAlways {
+				r.pending = r.sift(r.pending)
+			}
 		})
 	}
 }

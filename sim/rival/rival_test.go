@@ -334,6 +334,91 @@ func TestCompareVersions(t *testing.T) {
 	}
 }
 
+// TestDeath kills a fifth of the nodes at once: every task ends, and what is
+// called complete has every living server that can be reached.
+func TestDeath(t *testing.T) {
+	w := newWorld(t, 1500, 8, nil)
+	all := tasks(t, w, 4)
+	rng := rand.New(rand.NewPCG(8, 8))
+	index := NewIndex(w)
+	for i := range w.Net.Len() {
+		client := slices.ContainsFunc(all, func(t trial.Task) bool { return t.Client == network.NodeID(i) })
+		if !client && rng.IntN(5) == 0 {
+			w.Net.Kill(network.NodeID(i))
+		}
+	}
+	for _, name := range Names() {
+		a, err := index.New(name, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range all {
+			out := do(t, w, a, task)
+			if slices.ContainsFunc(out.Servers, func(s network.NodeID) bool { return !w.Net.Alive(s) }) {
+				t.Errorf("%s: %v: a dead server", name, task.Query.Where)
+			}
+			if name == "kademlia" || task.Count || !out.Complete || task.Query.Limit > 0 {
+				continue
+			}
+			want := ids(w.Market.Select(task.Query))
+			want = slices.DeleteFunc(want, func(s network.NodeID) bool { return !w.Net.Alive(s) })
+			if len(out.Servers) != len(want) {
+				t.Errorf("%s: %v: %d servers, want %d", name, task.Query.Where, len(out.Servers), len(want))
+			}
+		}
+	}
+}
+
+// TestTiny has fewer nodes than replicas, and indexes of one leaf.
+func TestTiny(t *testing.T) {
+	for _, nodes := range []int{1, 2, 3, 17, 255, 256, 257} {
+		w := newWorld(t, nodes, 9, nil)
+		index := NewIndex(w)
+		for _, name := range Names() {
+			a, err := index.New(name, w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, q := range oddQueries(newWorld(t, 20, 9, nil)) {
+				task := trial.Task{Query: q}
+				if out := do(t, w, a, task); out.Complete && name != "kademlia" {
+					check(t, w, task, out, name)
+				}
+			}
+		}
+	}
+}
+
+// TestThrifty compares the lookup of many with the lookup of one.
+func TestThrifty(t *testing.T) {
+	w := newWorld(t, 3000, 10, func(c *network.Config) { c.Unreachable = 0.1 })
+	rng := rand.New(rand.NewPCG(10, 10))
+	plain, thrifty := 0, 0
+	for range 200 {
+		key, from := rng.Uint64(), w.Net.Closest(nil, rng.Uint64(), 1)[0]
+		holders := w.Net.Closest(nil, key, replicas)
+		holds := func(id network.NodeID) bool { return slices.Contains(holders, id) }
+		left := 2
+		done := func(sum *int) func(network.NodeID, bool, int) {
+			return func(at network.NodeID, ok bool, requests int) {
+				left--
+				*sum += requests
+				if !ok || !holds(at) {
+					t.Errorf("found %d, %v", at, ok)
+				}
+			}
+		}
+		w.Net.Find(from, key, holds, done(&plain))
+		findThriftily(w.Net, from, key, holds, done(&thrifty))
+		if _ = w.Net.RunWhile(t.Context(), func() bool { return left > 0 }); left > 0 {
+			t.Fatal("a lookup does not end")
+		}
+	}
+	if thrifty > plain/2 {
+		t.Errorf("%d messages, where a plain lookup takes %d", thrifty, plain)
+	}
+}
+
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, 10, 4, nil)
 	if _, err := New("oracle", w); !errors.Is(err, ErrUnknown) {
