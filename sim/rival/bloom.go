@@ -187,11 +187,17 @@ func (r *bloomRun) firstBatch() int {
 	if r.limit() == 0 || !r.order.none() {
 		return len(r.lists)
 	}
+	return int(min(float64(len(r.lists)), math.Ceil(2*float64(r.limit())/max(r.others(), 1e-9)/leafAds)))
+}
+
+// others returns which part of the servers is in all dimensions but the first,
+// if they were independent.
+func (r *bloomRun) others() float64 {
 	part := 1.0
 	for _, d := range r.dims[1:] {
 		part *= float64(size(d.spans)) / float64(d.col.len())
 	}
-	return int(min(float64(len(r.lists)), math.Ceil(2*float64(r.limit())/max(part, 1e-9)/leafAds)))
+	return part
 }
 
 // readLists reads the next lists of the first dimension.
@@ -262,7 +268,7 @@ func (r *bloomRun) advance() {
 		return
 	}
 	if len(r.lists) == 0 || r.limit() > 0 && missing == 0 {
-		r.finish(r.complete, float64(r.matched))
+		r.finish(r.complete, r.estimate())
 		return
 	}
 	r.pending = nil // all summaries were read, and they are not in them
@@ -274,10 +280,19 @@ func (r *bloomRun) checked() {
 	r.asking--
 	r.asked++
 	if r.enough() {
-		r.finish(true, float64(r.matched))
+		r.finish(true, r.estimate())
 		return
 	}
 	r.advance()
+}
+
+// estimate takes the dimensions as independent, and what was asked for a sample,
+// unless everything was asked.
+func (r *bloomRun) estimate() float64 {
+	if r.asked == 0 || len(r.lists)+len(r.queue)+r.asking == 0 {
+		return float64(r.matched)
+	}
+	return float64(size(r.dims[0].spans)) * r.others() * float64(r.matched) / float64(r.asked)
 }
 
 // check asks a candidate whether it matches.

@@ -12,7 +12,7 @@ import (
 // Granted: the client knows all nodes from the start, in a random order, and
 // one message to each brings its ad and would bring its routing table; a
 // crawler sends up to 16 to see all buckets. A query without an order stops
-// when it has enough. Nodes that do not answer are asked once more.
+// begins with 64 nodes at once and stops when it has enough. Nodes that do not answer are asked once more.
 type crawl struct{ base }
 
 const (

@@ -33,6 +33,9 @@
 //   - Lookups are those of go-libp2p-kad-dht, as the unit L: ten requests under
 //     way, the lowest latency. A task that has more than 64 of them under way
 //     makes the others with three, for a third of the messages.
+//   - A search that stops at a limit begins with eight requests under way and
+//     goes on with as many as were answered in vain, where its paper does not
+//     say how many.
 //   - Of lookups that nobody waits for any more, only messages that arrived are
 //     counted. An answer that goes back another way than the request came
 //     counts with the request.
