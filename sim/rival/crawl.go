@@ -11,8 +11,9 @@ import (
 //
 // Granted: the client knows all nodes from the start, in a random order, and
 // one message to each brings its ad and would bring its routing table; a
-// crawler sends up to 16 to see all buckets. A query without an order stops
-// begins with 64 nodes at once and stops when it has enough. Nodes that do not answer are asked once more.
+// crawler sends up to 16 to see all buckets. A query with a limit and no order
+// begins with 64 nodes at once and stops when it has enough. Nodes that do not
+// answer are asked once more.
 type crawl struct{ base }
 
 const (
