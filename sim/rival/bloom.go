@@ -226,7 +226,7 @@ func (r *bloomRun) sift(servers []uint32) (others []uint32) {
 			passes = passes && d.has(server)
 		}
 		switch {
-		case !r.net.Alive(network.NodeID(server)):
+		case !r.net.Answers(network.NodeID(server)):
 		case passes:
 			r.queue = append(r.queue, result{network.NodeID(server), r.order.standing(server)})
 		default:

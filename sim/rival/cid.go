@@ -117,7 +117,7 @@ func (r *cidRun) providers(k int) (out []uint32) {
 			r.complete = false
 			break
 		}
-		if r.net.Alive(network.NodeID(servers[at])) {
+		if r.net.Answers(network.NodeID(servers[at])) {
 			out = append(out, servers[at])
 		}
 		at = uint32((uint64(at) + uint64(step)) % uint64(n))

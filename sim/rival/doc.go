@@ -25,9 +25,11 @@
 //   - Whoever holds ads evaluates the whole predicate and returns matches only,
 //     as many as there are in one message.
 //   - A record is held by the four answering nodes that are nearest to its key
-//     at that moment: hand-over and repair take no time and no message, and ads
-//     of dead servers are gone at once. Holders know changed values at once; ads
-//     that changed move to where they belong all together, every minute.
+//     at that moment: hand-over and repair take no time and no message. Ads of
+//     servers that are dead or cannot be reached are gone at once, so that those
+//     who verify nothing return none of them. Holders know changed values at
+//     once; ads that changed move to where they belong all together, every
+//     minute.
 //   - A lookup ends with the first answer of one of these four, also with the
 //     answer that there is no such record.
 //   - Lookups are those of go-libp2p-kad-dht, as the unit L: ten requests under

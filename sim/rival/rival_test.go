@@ -354,14 +354,14 @@ func TestDeath(t *testing.T) {
 		}
 		for _, task := range all {
 			out := do(t, w, a, task)
-			if slices.ContainsFunc(out.Servers, func(s network.NodeID) bool { return !w.Net.Alive(s) }) {
+			if slices.ContainsFunc(out.Servers, func(s network.NodeID) bool { return !w.Net.Answers(s) }) {
 				t.Errorf("%s: %v: a dead server", name, task.Query.Where)
 			}
 			if name == "kademlia" || task.Count || !out.Complete || task.Query.Limit > 0 {
 				continue
 			}
 			want := ids(w.Market.Select(task.Query))
-			want = slices.DeleteFunc(want, func(s network.NodeID) bool { return !w.Net.Alive(s) })
+			want = slices.DeleteFunc(want, func(s network.NodeID) bool { return !w.Net.Answers(s) })
 			if len(out.Servers) != len(want) {
 				t.Errorf("%s: %v: %d servers, want %d", name, task.Query.Where, len(out.Servers), len(want))
 			}

@@ -48,10 +48,10 @@ func (b *base) run(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)
 // limit returns how many results are wanted; 0: all.
 func (r *run) limit() int { return r.task.Query.Limit }
 
-// fits evaluates a server as the holder of its ad does. Ads of dead servers
-// have run out.
+// fits evaluates a server as the holder of its ad does. There are no ads of
+// servers that do not answer.
 func (r *run) fits(server uint32) bool {
-	return r.net.Alive(network.NodeID(server)) && r.matches(int(server))
+	return r.net.Answers(network.NodeID(server)) && r.matches(int(server))
 }
 
 // evaluate returns those of some servers that match, as a holder does.
