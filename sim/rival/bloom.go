@@ -276,7 +276,8 @@ func (r *bloomRun) advance() {
 }
 
 // checked notes the answer of a candidate.
-func (r *bloomRun) checked() {
+func (r *bloomRun) checked(ok bool) {
+	r.complete = r.complete && ok
 	r.asking--
 	r.asked++
 	if r.enough() {
@@ -295,8 +296,9 @@ func (r *bloomRun) estimate() float64 {
 	return float64(size(r.dims[0].spans)) * r.others() * float64(r.matched) / float64(r.asked)
 }
 
-// check asks a candidate whether it matches.
-func (r *run) check(c result, left int, done func()) {
+// check asks a candidate whether it matches; it tells done whether there was an
+// answer.
+func (r *run) check(c result, left int, done func(ok bool)) {
 	fits := false
 	r.request(r.task.Client, c.server, "verify", func() { fits = r.fits(uint32(c.server)) }, func(ok bool) {
 		switch {
@@ -307,7 +309,7 @@ func (r *run) check(c result, left int, done func()) {
 			if ok && fits {
 				r.take([]result{c})
 			}
-			done()
+			done(ok)
 		}
 	})
 }

@@ -82,11 +82,10 @@ func (r *cidRun) proceed() {
 		r.flying++
 		label := "cid" + r.facet.name + "/" + strconv.Itoa(k)
 		r.find(read{from: r.task.Client, label: label, done: func(_ network.NodeID, ok bool) {
-			r.complete = r.complete && ok
 			if ok {
 				r.ask(r.providers(k))
 			}
-			r.landed()
+			r.landed(ok)
 		}})
 	}
 	if r.flying == 0 && len(r.waiting) == 0 {
@@ -94,7 +93,9 @@ func (r *cidRun) proceed() {
 	}
 }
 
-func (r *cidRun) landed() {
+// landed notes the end of a lookup or a check.
+func (r *cidRun) landed(ok bool) {
+	r.complete = r.complete && ok
 	r.flying--
 	r.answers++
 	if r.enough() {

@@ -214,7 +214,8 @@ func check(t *testing.T, w trial.World, task trial.Task, out trial.Outcome, name
 }
 
 // TestFaults lets nodes be unreachable and messages be lost: every task ends,
-// and nothing that does not match is returned.
+// nothing that does not match is returned, and what is called complete has
+// every server that can be reached.
 func TestFaults(t *testing.T) {
 	w := newWorld(t, 2000, 2, func(c *network.Config) { c.Unreachable, c.Loss = 0.15, 0.02 })
 	all := tasks(t, w, 6)
@@ -236,9 +237,16 @@ func TestFaults(t *testing.T) {
 				if slices.ContainsFunc(out.Servers, func(s network.NodeID) bool { return !matches(int(s)) }) {
 					t.Errorf("%v: a server that does not match", task.Query.Where)
 				}
+				if name != "kademlia" && !task.Count && out.Complete && task.Query.Limit == 0 {
+					want := ids(w.Market.Select(task.Query))
+					want = slices.DeleteFunc(want, func(s network.NodeID) bool { return !w.Net.Answers(s) })
+					if len(out.Servers) != len(want) {
+						t.Errorf("%v: %d servers, want %d", task.Query.Where, len(out.Servers), len(want))
+					}
+				}
 			}
-			t.Logf("%d of %d complete, slowest %s", complete, len(all), slowest)
-			if name != "cid" && name != "crawl" && complete < len(all)*9/10 {
+			t.Logf("%s: %d of %d complete, slowest %s", name, complete, len(all), slowest)
+			if name != "cid" && name != "crawl" && name != "bloom" && complete < len(all)*9/10 {
 				t.Errorf("only %d of %d complete", complete, len(all))
 			}
 		})
