@@ -109,7 +109,7 @@ func floor(pkg string) int {
 		return 2
 	case room == "internal": // helpers of tests
 		return 3
-	case room == "node" && sub:
+	case room == "node" && sub, room == "sim":
 		return 5
 	case room == "node":
 		return 6

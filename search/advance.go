@@ -52,16 +52,24 @@ func (s *Seeker) complete() bool {
 		return false
 	}
 	for _, v := range s.list {
-		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v) && !s.skips(v) && !s.done(v) {
+		if s.reads(v) && s.wants(v) && !s.skips(v) && !s.done(v) {
 			return false
 		}
 	}
 	return true
 }
 
+// reads tells whether a cell is in the tree that was chosen, or until then a
+// root.
+func (s *Seeker) reads(v *visit) bool {
+	return v.cell.Tree == s.tree || s.tree == "" && v.cell.Prefix.Level == 0
+}
+
 // skips tells whether a cell need not be read, since its children are known
 // and any matches will do.
-func (s *Seeker) skips(v *visit) bool { return v.glimpsed && s.lazy() && !s.again }
+func (s *Seeker) skips(v *visit) bool {
+	return v.glimpsed && v.cell.Tree == s.tree && s.lazy() && !s.again
+}
 
 // done tells whether a cell was read as often as is wanted, or possible.
 func (s *Seeker) done(v *visit) bool {
@@ -69,7 +77,8 @@ func (s *Seeker) done(v *visit) bool {
 		return true
 	}
 	_, more := v.next()
-	return v.started && !more && v.pending() == 0 && v.locate == locateDone
+	sought := v.locate == locateDone || v.locate == locateNot && !v.lacks(s.replicas(v))
+	return v.started && !more && v.pending() == 0 && sought
 }
 
 // replicas returns how many holders of a cell are asked at least.
@@ -90,7 +99,7 @@ func (s *Seeker) plan(now time.Time) {
 	for _, t := range s.trees {
 		v := s.visits[Root(t)]
 		switch {
-		case v.answers > 0:
+		case v.answers > 0 || v.glimpsed:
 			answered = true
 		case s.dead(v):
 		case v.lastAsk.IsZero():
@@ -103,7 +112,7 @@ func (s *Seeker) plan(now time.Time) {
 		patience := s.cfg.Hedge
 		if answered && s.cheapest() <= cheap {
 			// Another tree could not save more than the farthest root costs.
-			patience = min(patience, rootPatience*s.firstRoot)
+			patience = min(patience, max(rootPatience*s.firstRoot, time.Millisecond))
 		}
 		if due := missing.Add(patience); now.Before(due) {
 			if answered {
@@ -187,7 +196,7 @@ func (s *Seeker) wants(v *visit) bool {
 func (s *Seeker) read(now time.Time) {
 	open := make([]*visit, 0, len(s.list))
 	for _, v := range s.list {
-		if (s.tree == "" || v.cell.Tree == s.tree) && s.wants(v) {
+		if s.reads(v) && s.wants(v) {
 			open = append(open, v)
 		}
 	}
@@ -267,7 +276,7 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
 		to, ok := v.next()
 		if !ok {
-			if v.locate == locateNot && (v.answers < replicas || v.absent || v.differ() || v.weak && len(v.contacts) < Replicas) {
+			if v.locate == locateNot && v.lacks(replicas) {
 				v.locate = locateAsked
 				s.waiting++
 				s.lookups++
@@ -337,7 +346,7 @@ func whole(cell CellID) bool { return cell.Tree != "" && cell.Prefix.Level <= ta
 // verify asks servers for their current ads: at once where any will do, and
 // of the best where nothing better can come.
 func (s *Seeker) verify() {
-	if !s.cfg.Verify || !s.lazy() && s.waiting > len(s.asking) {
+	if !s.cfg.Verify || !s.lazy() && s.waiting > len(s.asking) && !s.complete() {
 		return
 	}
 	for i, c := range s.sorted() {
@@ -386,7 +395,7 @@ func (s *Seeker) account(a *Answer) {
 		if s.tree != "" && v.cell.Tree != s.tree {
 			continue
 		}
-		whole := v.answers > 0 && v.pending() == 0
+		whole := s.done(v) && v.answers > 0
 		switch {
 		case whole && !v.inner:
 			matched += float64(v.matched)

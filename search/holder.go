@@ -218,15 +218,10 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			c.widenChild(h.schema, slot, in.Ad.Ad, until)
 		}
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
-		switch {
-		case !p.Settled:
-		case !id.Prefix.table():
+		if p.Settled && !(id.Prefix.table() && c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
 			if held {
 				c.leases[at].until = earlier(c.leases[at].until, now.Add(lingering))
 			}
-			return c.sendDown(p, key, next)
-		case !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare):
-			h.drop(c, in.Ad.hash)
 			return c.sendDown(p, key, next)
 		}
 	}

@@ -58,8 +58,8 @@ const (
 	Slots = 1<<(tableBits+1) - 2
 	// shortEnum is how many values an enumeration has that need four bits.
 	shortEnum = 16
-	// lingering is how long a cell that was divided keeps an ad that the half
-	// below has: until the table above has heard of that.
+	// lingering is how long an inner cell keeps an ad that a cell below has:
+	// until the table above has heard of that.
 	lingering = 5 * time.Second
 	// leafAds is how many ads a leaf cell holds before it becomes inner.
 	leafAds = 256

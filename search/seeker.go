@@ -299,7 +299,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 		s.list = append(s.list, v)
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
-			v.glimpsed = len(g.Children) > 0
+			v.glimpsed, v.children = len(g.Children) > 0, g.Children
 			s.descend(v, g.Children)
 		}
 	}
@@ -385,7 +385,7 @@ func (s *Seeker) root(tree string) ([]Child, bool) {
 	if v == nil {
 		return nil, false
 	}
-	return v.children, v.answers > 0
+	return v.children, v.answers > 0 || v.glimpsed
 }
 
 // consider takes in an ad that matches, unless a newer one of its server was

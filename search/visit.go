@@ -149,3 +149,9 @@ func (v *visit) wanted(replicas int) int {
 	}
 	return replicas
 }
+
+// lacks tells whether the holders that are known are not enough, and others
+// should be looked up.
+func (v *visit) lacks(replicas int) bool {
+	return v.answers < replicas || v.absent || v.differ() || v.weak && len(v.contacts) < Replicas
+}

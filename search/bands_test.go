@@ -1,0 +1,24 @@
+package search
+
+import (
+	"math"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// TestWithinBands checks that no point of a circle lies outside its bands.
+func TestWithinBands(t *testing.T) {
+	d := Dimension{Kind: KindPlace}
+	rapid.Check(t, func(t *rapid.T) {
+		center := Place{rapid.Float64Range(-90, 90).Draw(t, "lat"), rapid.Float64Range(-180, 180).Draw(t, "lon")}
+		at := Place{rapid.Float64Range(-90, 90).Draw(t, "lat2"), rapid.Float64Range(-180, 180).Draw(t, "lon2")}
+		if rapid.Bool().Draw(t, "near") {
+			at = Place{max(-90, min(90, center.Lat+at.Lat/30)), math.Remainder(center.Lon+at.Lon/30, 360)}
+		}
+		p := Within{Dim: DimPlace, Center: center, Km: Distance(at, center)}
+		if !reaches(p, d.occupancy(Value{shape: shapePlace, place: at})) {
+			t.Fatalf("%v in a circle of %g km around %v, but not in its bands", at, p.Km, center)
+		}
+	})
+}
