@@ -30,7 +30,7 @@ func Run(ctx context.Context, s *Scenario, progress func(Progress)) (*report.Rep
 			out.Runs = append(out.Runs, r.run)
 		}
 		if err != nil {
-			if ctxErr := context.Cause(ctx); ctxErr != nil && errors.Is(err, ctxErr) {
+			if ctxErr := ctx.Err(); ctxErr != nil && errors.Is(err, ctxErr) {
 				out.Partial, out.Why = true, "it was interrupted"
 			}
 			return out, err
@@ -85,6 +85,7 @@ type repetition struct {
 	world    *trial.World
 	queries  map[string][]search.Query
 	wanted   map[string][]oracle
+	rivals   *rival.Index
 	run      report.Run
 }
 
@@ -157,8 +158,14 @@ func (r *repetition) draw(ctx context.Context) error {
 
 // consult asks the oracle.
 func (r *repetition) consult(q search.Query) oracle {
-	all := r.world.Market.Select(search.Query{Where: q.Where})
-	o := oracle{matches: len(all), best: r.world.Market.Select(q)}
+	silent := func(i int) bool { return !r.world.Net.Answers(network.NodeID(i)) } //nolint:gosec // below MaxNodes
+	ordered := q
+	ordered.Limit = 0
+	all := slices.DeleteFunc(r.world.Market.Select(ordered), silent)
+	o := oracle{matches: len(all), best: all}
+	if q.Limit > 0 {
+		o.best = all[:min(q.Limit, len(all))]
+	}
 	if q.OrderBy == "" && q.Limit > 0 {
 		o.set = make(map[int]struct{}, len(all))
 		for _, i := range all {
@@ -245,7 +252,8 @@ func (r *repetition) measure(ctx context.Context, name string) error {
 				}
 			}
 			algorithm = xeno.New(index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify})
-		} else if algorithm, err = rival.New(name, *r.world); err != nil {
+			out.Refresh = index.Refresh(refreshSample)
+		} else if algorithm, err = r.rival(name, &out); err != nil {
 			return err
 		}
 		for _, class := range r.scenario.Queries.Classes {
@@ -259,6 +267,21 @@ func (r *repetition) measure(ctx context.Context, name string) error {
 	}
 	r.run.Algorithms = append(r.run.Algorithms, out)
 	return nil
+}
+
+// refreshSample is how many servers' renewals are counted.
+const refreshSample = 1000
+
+// rival returns one of the rivals, which share their sorted columns.
+func (r *repetition) rival(name string, out *report.Algorithm) (trial.Algorithm, error) {
+	if r.rivals == nil {
+		r.rivals = rival.NewIndex(*r.world)
+	}
+	a, err := r.rivals.New(name, *r.world)
+	if p, ok := a.(rival.Publisher); ok && err == nil {
+		out.Refresh = p.RefreshMessages()
+	}
+	return a, err
 }
 
 // warmClients is how many clients share the queries of warm ones.

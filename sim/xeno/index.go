@@ -273,3 +273,33 @@ func (x *Index) Leaves() (sizes []int) {
 	}
 	return sizes
 }
+
+// Refresh returns how many messages it takes a server to renew its leases, in
+// the mean over the first few: one to each holder of its leaf cells, of the
+// inner cells in whose sample it is, and of its record.
+func (x *Index) Refresh(servers int) float64 {
+	servers = min(servers, x.world.Market.Len())
+	sum := 0
+	for i := range servers {
+		id := network.NodeID(i) //nolint:gosec // below MaxNodes
+		record := search.RecordOf(x.world.Net.PeerID(id))
+		holders := x.world.Net.Closest(nil, network.Short(record.Key().Position()), search.Replicas)
+		ad := x.world.Market.Ad(i)
+		for _, name := range x.names {
+			t := x.trees[name]
+			k := x.schema.KeyOf(t.Tree, ad)
+			key := binary.BigEndian.Uint64(k[:8])
+			for c := t.root; c != nil; c = c.halves[key>>(63-c.id.Prefix.Level)&1] {
+				if !c.inner || c.id.Prefix.Level%4 == 0 && slices.Contains(c.sample, id) {
+					holders = append(holders, x.holders(c)...)
+				}
+				if !c.inner {
+					break
+				}
+			}
+		}
+		slices.Sort(holders)
+		sum += len(slices.Compact(holders))
+	}
+	return float64(sum) / float64(servers)
+}
