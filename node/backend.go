@@ -234,32 +234,6 @@ func accountOf(b ledger.Balances) api.Account {
 	}
 }
 
-// pickOrder returns the order to draw on: the named one, or the one that
-// expires first of those with enough free money whose signed form is here.
-func (n *Node) pickOrder(ctx context.Context, id ledger.ID, need ledger.Amount) (*ledger.Envelope, error) {
-	if !id.IsZero() {
-		env, err := n.orderEnvelope(id)
-		if err == nil && env == nil {
-			err = api.Errorf(api.CodeNotFound, "no purchase order %s on this node", id).WithHint("xeno order list")
-		}
-		return env, err
-	}
-	list, err := n.corpClient.Orders(ctx)
-	if err != nil {
-		return nil, apiError(err)
-	}
-	slices.SortFunc(list, func(a, b ledger.OrderStatus) int { return a.Expires.Compare(b.Expires) })
-	for _, st := range list {
-		if st.Closed || st.Free < need || (st.MaxCap > 0 && st.MaxCap < need) {
-			continue
-		}
-		if env, err := n.orderEnvelope(st.ID); err == nil && env != nil {
-			return env, nil
-		}
-	}
-	return nil, api.Errorf(api.CodeFunds, "no open purchase order has %s free", need).WithHint("xeno order create AMOUNT, or ask for less with --cap or --for")
-}
-
 // apiError gives errors of the services a code of the API.
 func apiError(err error) error {
 	var coded *api.Error

@@ -57,16 +57,18 @@ func (n *Node) Run(ctx context.Context, req api.RunRequest, progress func(api.Ru
 	if dur == 0 {
 		dur = defaultDuration
 	}
+	var named *namedOrder
+	if !req.Order.IsZero() { // before others are bothered
+		if named, err = n.namedOrder(ctx, req.Order); err != nil {
+			return api.Session{}, err
+		}
+	}
 	tell(api.StageSearching, "asking the overlay for servers")
 	found, err := n.candidates(ctx, &req, terms, dur)
 	if err != nil {
 		return api.Session{}, err
 	}
-	var need ledger.Amount
-	for _, c := range found {
-		need = max(need, c.Cap)
-	}
-	order, err := n.pickOrder(ctx, req.Order, need)
+	order, found, err := n.payFor(ctx, named, found)
 	if err != nil {
 		return api.Session{}, err
 	}
