@@ -236,6 +236,9 @@ func (c *Config) validate() error {
 	if len(c.Listen) == 0 {
 		c.Listen = []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"}
 	}
+	if err := c.checkAddresses(); err != nil {
+		return err
+	}
 	if c.Store.Quota == 0 {
 		c.Store.Quota = 8 << 30
 	}

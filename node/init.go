@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/multiformats/go-multiaddr"
-
 	"github.com/xenoserver/xeno/dht"
 )
 
@@ -61,11 +59,6 @@ func Init(cfg Config) (Config, error) {
 
 // check tells what is wrong before anything is written.
 func (c Config) check() error {
-	for _, a := range c.Listen {
-		if _, err := multiaddr.NewMultiaddr(a); err != nil {
-			return fmt.Errorf("%w: listen %.200q: %w (write such as /ip4/192.0.2.1/udp/4001/quic-v1)", ErrConfig, a, err)
-		}
-	}
 	if c.Corp != nil && c.Network.XenoCorp.IsZero() {
 		c.Network.XenoCorp[0] = 1 // it is not known yet
 	}

@@ -90,16 +90,16 @@ func (n *Network) validate() error {
 		return fmt.Errorf("%w: xenocorp is missing: the peer ID of the network's XenoCorp", ErrConfig)
 	case len(n.Currency) > 12:
 		return fmt.Errorf("%w: currency %.30q: at most 12 characters", ErrConfig, n.Currency)
-	case len(n.Bootstrap) > 64:
-		return fmt.Errorf("%w: %d bootstrap addresses, at most 64", ErrConfig, len(n.Bootstrap))
+	case len(n.Bootstrap) > maxAddresses:
+		return fmt.Errorf("%w: %d bootstrap addresses, at most %d", ErrConfig, len(n.Bootstrap), maxAddresses)
 	case time.Duration(n.Renew) < time.Second || time.Duration(n.Renew) > time.Hour:
 		return fmt.Errorf("%w: renew %s: between 1s and 1h", ErrConfig, time.Duration(n.Renew))
 	case time.Duration(n.Revocations) < time.Second || time.Duration(n.Revocations) > 50*time.Second:
 		return fmt.Errorf("%w: revocations %s: between 1s and 50s", ErrConfig, time.Duration(n.Revocations))
 	}
 	for _, a := range n.Bootstrap {
-		if _, err := dht.ParseContact(a); err != nil {
-			return fmt.Errorf("%w: bootstrap %.200q: %w", ErrConfig, a, err)
+		if err := checkBootstrap(a); err != nil {
+			return err
 		}
 	}
 	return nil

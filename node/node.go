@@ -100,7 +100,7 @@ func (n *Node) compose(ctx context.Context) (err error) {
 		Logger: n.log, Transport: cfg.Transport,
 	})
 	if err != nil {
-		return err
+		return cfg.listenError(err)
 	}
 	n.overlay.Handle(revocationsProtocol, 64, n.handleRevocations)
 	if n.corp != nil {

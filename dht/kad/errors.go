@@ -5,6 +5,8 @@ import "errors"
 var (
 	// ErrClosed reports that the overlay was closed.
 	ErrClosed = errors.New("kad: overlay is closed")
+	// ErrListen reports that the node can listen on none of its addresses.
+	ErrListen = errors.New("kad: cannot listen")
 	// ErrUnreachable reports that no address of a peer answers.
 	ErrUnreachable = errors.New("kad: peer cannot be reached")
 	// ErrNotAdmitted reports that this node does not admit the peer.

@@ -147,7 +147,7 @@ func (o *Overlay) start(listen []ma.Multiaddr) error {
 	o.Handle(overlayProtocol, maxOverlayMessage, o.serveOverlay)
 	if len(listen) > 0 {
 		if err := o.base.Network().Listen(listen...); err != nil {
-			return fmt.Errorf("kad: listen: %w", err)
+			return fmt.Errorf("%w: %w", ErrListen, err)
 		}
 	}
 	for _, loop := range []func(){o.janitor, o.keeper, o.pinger} {
