@@ -197,6 +197,28 @@ func (x *Index) holders(c *cell) []network.NodeID {
 	return c.holders
 }
 
+func (x *Index) place() (*network.Network, *search.Schema) { return x.world.Net, x.schema }
+
+func (x *Index) locate(from network.NodeID, cell search.CellID, done func(holders []network.NodeID, requests int)) {
+	x.world.Net.Lookup(from, cell.Key().Position(), search.Replicas, done)
+}
+
+// recall knows all: a server publishes to every root.
+func (x *Index) recall(_ network.NodeID, cells []search.CellID) (known []search.Glimpse) {
+	for _, id := range cells {
+		g := search.Glimpse{Cell: id}
+		for _, h := range x.holders(x.find(id)) {
+			g.Holders = append(g.Holders, dht.Contact{ID: x.world.Net.PeerID(h)})
+		}
+		known = append(known, g)
+	}
+	return known
+}
+
+func (x *Index) current(server network.NodeID) *search.Signed { return x.world.Market.Ad(int(server)) }
+
+func (x *Index) silent(_, _ network.NodeID) {}
+
 // answer is what a node says when it is asked for a cell.
 func (x *Index) answer(at network.NodeID, q search.CellQuery) search.CellReply {
 	c := x.find(q.Cell)

@@ -17,9 +17,27 @@ type Options struct {
 	Verify bool
 }
 
+// Cells are what queries read: those of an Index or of a Live network.
+type Cells interface {
+	// place returns the network that the cells are in, and their schema.
+	place() (*network.Network, *search.Schema)
+	// locate looks up the holders of a cell from a node, as the node does.
+	locate(from network.NodeID, cell search.CellID, done func(holders []network.NodeID, requests int))
+	// recall is what a node says when it is asked who holds cells.
+	recall(at network.NodeID, cells []search.CellID) []search.Glimpse
+	// answer is what a node says when it is asked for a cell.
+	answer(at network.NodeID, q search.CellQuery) search.CellReply
+	// current is what a server says when it is asked for its ad.
+	current(server network.NodeID) *search.Signed
+	// silent tells that a node got no answer from a peer.
+	silent(at, peer network.NodeID)
+}
+
 // Xeno answers tasks with production's Seeker.
 type Xeno struct {
-	index  *Index
+	cells  Cells
+	net    *network.Network
+	schema *search.Schema
 	opts   Options
 	memory map[network.NodeID]map[search.CellID]remembered
 }
@@ -36,9 +54,11 @@ const (
 	guides    = 2
 )
 
-// New returns the algorithm over an index.
-func New(index *Index, opts Options) *Xeno {
-	return &Xeno{index: index, opts: opts, memory: make(map[network.NodeID]map[search.CellID]remembered)}
+// New returns the algorithm over cells.
+func New(cells Cells, opts Options) *Xeno {
+	x := &Xeno{cells: cells, opts: opts, memory: make(map[network.NodeID]map[search.CellID]remembered)}
+	x.net, x.schema = cells.place()
+	return x
 }
 
 // known returns what a client remembers.
@@ -46,7 +66,7 @@ func (x *Xeno) known(client network.NodeID) map[search.CellID]search.Glimpse {
 	if !x.opts.Warm {
 		return nil
 	}
-	now, out := x.index.world.Net.Now(), make(map[search.CellID]search.Glimpse)
+	now, out := x.net.Now(), make(map[search.CellID]search.Glimpse)
 	for id, r := range x.memory[client] {
 		if now-r.at < memoryTTL {
 			out[id] = r.Glimpse
@@ -63,7 +83,7 @@ func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse) {
 		x.memory[client] = make(map[search.CellID]remembered)
 	}
 	for _, g := range seen {
-		x.memory[client][g.Cell] = remembered{g, x.index.world.Net.Now()}
+		x.memory[client][g.Cell] = remembered{g, x.net.Now()}
 	}
 }
 
@@ -84,8 +104,8 @@ type seeking struct {
 
 // Start implements trial.Algorithm.
 func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) {
-	s := &seeking{x: x, net: x.index.world.Net, task: t, begin: x.index.world.Net.Now(), trace: trace, done: done}
-	machine, err := search.NewSeeker(x.index.schema, t.Query, search.SeekerConfig{
+	s := &seeking{x: x, net: x.net, task: t, begin: x.net.Now(), trace: trace, done: done}
+	machine, err := search.NewSeeker(x.schema, t.Query, search.SeekerConfig{
 		Verify: x.opts.Verify, Known: x.known(t.Client), Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
 			to, ok := s.net.NodeOf(id)
 			if !ok {
@@ -134,15 +154,7 @@ func (s *seeking) consult(e search.Consult) {
 	to, _ := s.net.NodeOf(e.To.ID)
 	s.requests++
 	in := search.Guided{From: e.To.ID}
-	s.net.Request(s.task.Client, to, func() {
-		for _, id := range e.Cells {
-			g := search.Glimpse{Cell: id}
-			for _, h := range s.x.index.holders(s.x.index.find(id)) {
-				g.Holders = append(g.Holders, dht.Contact{ID: s.net.PeerID(h)})
-			}
-			in.Glimpses = append(in.Glimpses, g)
-		}
-	}, func(ok bool) {
+	s.net.Request(s.task.Client, to, func() { in.Glimpses = s.x.cells.recall(to, e.Cells) }, func(ok bool) {
 		s.hop(at, to, "consult", ok)
 		if !ok {
 			in.Glimpses = nil
@@ -153,7 +165,7 @@ func (s *seeking) consult(e search.Consult) {
 
 func (s *seeking) locate(cell search.CellID) {
 	at := s.net.Now()
-	s.net.Lookup(s.task.Client, cell.Key().Position(), search.Replicas, func(nearest []network.NodeID, requests int) {
+	s.x.cells.locate(s.task.Client, cell, func(nearest []network.NodeID, requests int) {
 		s.requests += requests
 		in := search.Located{Cell: cell}
 		for _, n := range nearest {
@@ -169,9 +181,10 @@ func (s *seeking) ask(e search.Ask) {
 	to, _ := s.net.NodeOf(e.To.ID)
 	s.requests++
 	var reply search.CellReply
-	s.net.Request(s.task.Client, to, func() { reply = s.x.index.answer(to, e.Query) }, func(ok bool) {
+	s.net.Request(s.task.Client, to, func() { reply = s.x.cells.answer(to, e.Query) }, func(ok bool) {
 		s.hop(at, to, "read "+e.Query.Cell.String(), ok)
 		if !ok {
+			s.x.cells.silent(s.task.Client, to)
 			s.step(search.Failed{Cell: e.Query.Cell, From: e.To.ID})
 			return
 		}
@@ -183,11 +196,11 @@ func (s *seeking) verify(server dht.PeerID) {
 	at := s.net.Now()
 	to, _ := s.net.NodeOf(server)
 	s.requests++
-	s.net.Request(s.task.Client, to, func() {}, func(ok bool) {
+	in := search.Verified{Server: server}
+	s.net.Request(s.task.Client, to, func() { in.Signed = s.x.cells.current(to) }, func(ok bool) {
 		s.hop(at, to, "verify", ok)
-		in := search.Verified{Server: server}
-		if ok {
-			in.Signed = s.x.index.world.Market.Ad(int(to))
+		if !ok {
+			in.Signed = nil
 		}
 		s.step(in)
 	})
