@@ -370,10 +370,18 @@ func (s *Seeker) descend(v *visit, children []Child) {
 			v.prune(i, c, len(s.conjuncts))
 			continue
 		}
-		child := s.visit(CellID{Tree: v.cell.Tree, Prefix: v.cell.Prefix.Child(c.Index)})
+		cell := CellID{Tree: v.cell.Tree, Prefix: v.cell.Prefix.Child(c.Index)}
+		if i := s.schema.missed(cell, s.conjuncts); i >= 0 {
+			v.prune(i, c, len(s.conjuncts))
+			continue
+		}
+		child := s.visit(cell)
 		child.summary.unite(c.Summary)
 		child.summary.Count = max(child.summary.Count, c.Summary.Count)
 		child.bound = s.order.bound(child.summary)
+		if b, ok := s.order.keyBound(cell); ok {
+			child.bound = max(child.bound, b)
+		}
 		child.expect = s.schema.expect(s.query.Where, child.summary, c)
 		child.meet(c.Holders, s.cfg.Near)
 	}
