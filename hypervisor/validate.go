@@ -107,7 +107,7 @@ func validatePath(field, p string) error {
 	case p == "":
 		return bad("%s is missing", field)
 	case !path.IsAbs(p) || path.Clean(p) != p:
-		return bad("%s %q is not a clean absolute path", field, p)
+		return Explain(field+" is not a clean absolute path", bad("%s %q is not a clean absolute path", field, p))
 	case len(p) > MaxPathBytes || strings.ContainsRune(p, 0):
 		return bad("%s is longer than %d bytes or holds a zero byte", field, MaxPathBytes)
 	}
@@ -128,6 +128,7 @@ func validateStrings(field string, list []string) error {
 	return nil
 }
 
+// bad makes an error about the spec, which the client may read.
 func bad(format string, args ...any) error {
-	return fmt.Errorf("hypervisor: "+format+": %w", append(args, ErrBadSpec)...)
+	return Explain(fmt.Sprintf(format, args...), fmt.Errorf("hypervisor: "+format+": %w", append(args, ErrBadSpec)...))
 }

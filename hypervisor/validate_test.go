@@ -70,5 +70,8 @@ func TestValidate(t *testing.T) {
 		if err := s.Validate(); !errors.Is(err, ErrBadSpec) || !strings.Contains(err.Error(), tt.field) {
 			t.Errorf("%s: got %v", tt.field, err)
 		}
+		if text, ok := Explanation(s.Validate()); !ok || !strings.Contains(text, tt.field) || strings.Contains(text, "/") && tt.field != "ID" && tt.field != "CPUShare" {
+			t.Errorf("%s: the client reads %q, want the field and no path", tt.field, text)
+		}
 	}
 }

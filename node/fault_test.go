@@ -77,7 +77,7 @@ func TestBadRuns(t *testing.T) {
 		err        error
 		want       api.Code
 	}{
-		{"no module", "never ran", run(api.RunRequest{Session: id}, junk.CID), api.CodeRefused},
+		{"no module", "start: the image is not a WebAssembly module", run(api.RunRequest{Session: id}, junk.CID), api.CodeRefused},
 		{"the same again", "", run(api.RunRequest{Session: id}, junk.CID), ""},
 		{"another by the same ID", "something else", run(api.RunRequest{Session: id}, junk.CID, "x"), api.CodeConflict},
 		{"empty module", "never ran", run(api.RunRequest{}, empty.CID), api.CodeRefused},
@@ -89,6 +89,8 @@ func TestBadRuns(t *testing.T) {
 			t.Errorf("%s: %v (%s), want %s", tt.name, tt.err, got, tt.want)
 		} else if tt.err != nil && !strings.Contains(tt.err.Error(), tt.text) {
 			t.Errorf("%s: %v, want %q", tt.name, tt.err, tt.text)
+		} else if tt.err != nil && strings.Contains(tt.err.Error(), nw.dir) {
+			t.Errorf("%s: %v has a path of the server", tt.name, tt.err)
 		}
 	}
 	eventually(t, 30*time.Second, "all money is back in the order", func() bool {

@@ -27,7 +27,12 @@ func (n *Node) handleRevocations(_ context.Context, _ dht.PeerID, request []byte
 	if n.creds.revocationSeq() <= binary.BigEndian.Uint64(request) {
 		return nil, nil
 	}
-	return n.creds.read(revocationsFile)
+	list, err := n.creds.read(revocationsFile)
+	if err != nil {
+		n.log.Error("read revocations", slog.Any("err", err))
+		return nil, errors.New("the list cannot be read; ask another") // to a stranger
+	}
+	return list, nil
 }
 
 func (n *Node) pullRevocationsFromPeers(ctx context.Context) {

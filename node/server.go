@@ -30,6 +30,7 @@ import (
 	"github.com/xenoserver/xeno/node/session"
 	"github.com/xenoserver/xeno/node/storage"
 	"github.com/xenoserver/xeno/store"
+	"github.com/xenoserver/xeno/store/blocks"
 )
 
 // A server is the selling side of a node: the drivers that this machine can
@@ -335,16 +336,38 @@ func probe(ctx context.Context, in hypervisor.Instance) error {
 // images makes images local through XenoStore.
 type images struct{ storage *storage.Service }
 
-// Fetch implements session.Images.
-func (i images) Fetch(ctx context.Context, kind hypervisor.Kind, root cid.Cid) (string, error) {
+// imageTexts tell a client what is wrong with the image it named.
+var imageTexts = [...]struct {
+	err  error
+	text string
+}{
+	{storage.ErrUnavailable, "nobody sends it: keep a participant running that has it (xeno store add)"},
+	{blocks.ErrNotFile, "it is not a file, as a WASI module is"},
+	{blocks.ErrNotDir, "it is not a directory, as a Linux image is"},
+	{blocks.ErrTooLarge, "it is too large"},
+	{blocks.ErrUnsafe, "it has names or files that no image may have"},
+	{blocks.ErrMalformed, "it is not a file or directory of XenoStore"},
+	{blocks.ErrFull, "the server has no room for it; try another"},
+}
+
+// Fetch implements session.Images. Errors have a text for the client where it
+// can do something.
+func (i images) Fetch(ctx context.Context, kind hypervisor.Kind, root cid.Cid) (path string, err error) {
 	ref, err := store.RefOf(root)
 	if err != nil {
-		return "", err
+		return "", hypervisor.Explain("its CID is of a form that XenoStore does not have", err)
 	}
 	if kind == hypervisor.KindWASI {
-		return i.storage.Fetch(ctx, ref, nil)
+		path, err = i.storage.Fetch(ctx, ref, nil)
+	} else {
+		path, err = i.storage.FetchDir(ctx, ref, nil)
 	}
-	return i.storage.FetchDir(ctx, ref, nil)
+	for _, m := range imageTexts {
+		if errors.Is(err, m.err) {
+			return "", hypervisor.Explain(m.text, err)
+		}
+	}
+	return path, err
 }
 
 // measureCapacity fills what the configuration leaves to the machine.

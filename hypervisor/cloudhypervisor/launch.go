@@ -46,7 +46,7 @@ func validate(s hypervisor.Spec) error {
 		return err
 	}
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("cloudhypervisor: "+format+": %w", append(args, hypervisor.ErrBadSpec)...)
+		return hypervisor.Explain(fmt.Sprintf(format, args...), fmt.Errorf("cloudhypervisor: "+format+": %w", append(args, hypervisor.ErrBadSpec)...))
 	}
 	switch {
 	case s.Kind != hypervisor.KindLinux:
@@ -62,11 +62,9 @@ func validate(s hypervisor.Spec) error {
 	}
 	for _, name := range []string{s.Kernel, s.Initrd} {
 		info, err := os.Stat(name)
-		if err != nil {
-			return bad("%v", err)
-		}
-		if !info.Mode().IsRegular() {
-			return bad("%s is not a file", name)
+		if err != nil || !info.Mode().IsRegular() {
+			const text = "the image has no kernel and initrd (xeno image build makes one that has)"
+			return hypervisor.Explain(text, bad("%s is not a file: %v", name, err))
 		}
 	}
 	if len(s.HostKey) > 0 {
@@ -362,7 +360,8 @@ func (l *launch) bootVM(ctx context.Context, p *process.Process, vm vmConfig) er
 	}
 	if s, statusErr := p.Status(); statusErr == nil && !s.Running {
 		_, said, _ := p.Logs(1 << 10)
-		return fmt.Errorf("cloudhypervisor: ended with code %d: %s: %w", s.Code, strings.TrimSpace(string(said)), err)
+		text := fmt.Sprintf("the virtual machine ended at once with code %d", s.Code)
+		return hypervisor.Explain(text, fmt.Errorf("cloudhypervisor: ended with code %d: %s: %w", s.Code, strings.TrimSpace(string(said)), err))
 	}
 	return err
 }

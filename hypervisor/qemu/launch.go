@@ -38,7 +38,7 @@ func validate(s hypervisor.Spec) error {
 		return err
 	}
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("qemu: "+format+": %w", append(args, hypervisor.ErrBadSpec)...)
+		return hypervisor.Explain(fmt.Sprintf(format, args...), fmt.Errorf("qemu: "+format+": %w", append(args, hypervisor.ErrBadSpec)...))
 	}
 	switch {
 	case s.Kind != hypervisor.KindLinux:
@@ -50,11 +50,9 @@ func validate(s hypervisor.Spec) error {
 	}
 	for _, name := range []string{s.Kernel, s.Initrd} {
 		info, err := os.Stat(name)
-		if err != nil {
-			return bad("%v", err)
-		}
-		if !info.Mode().IsRegular() {
-			return bad("%s is not a file", name)
+		if err != nil || !info.Mode().IsRegular() {
+			const text = "the image has no kernel and initrd (xeno image build makes one that has)"
+			return hypervisor.Explain(text, bad("%s is not a file: %v", name, err))
 		}
 	}
 	if len(s.HostKey) > 0 {
@@ -313,7 +311,8 @@ func (l *launch) awaitMonitor(ctx context.Context, p *process.Process) error {
 	}
 	if s, statusErr := p.Status(); statusErr == nil && !s.Running {
 		_, said, _ := p.Logs(1 << 10)
-		return fmt.Errorf("qemu: ended at once with code %d: %s", s.Code, strings.TrimSpace(string(said)))
+		text := fmt.Sprintf("the virtual machine ended at once with code %d", s.Code)
+		return hypervisor.Explain(text, fmt.Errorf("qemu: %s: %s", text, strings.TrimSpace(string(said))))
 	}
 	return err
 }

@@ -98,15 +98,15 @@ func newGuest(ctx context.Context) (*guest, error) {
 		return nil, err
 	}
 	if g.module, err = g.runtime.CompileModule(ctx, code); err != nil {
-		return nil, fmt.Errorf("bad module: %w", err)
+		return nil, fmt.Errorf(badModule+": %w", err)
 	}
 	if g.module.ExportedFunctions()["_start"] == nil {
-		return nil, errors.New("bad module: it exports no _start; build it as a command, not as a library")
+		return nil, errors.New(badModule + ": it exports no _start; build it as a command, not as a library")
 	}
 	for _, f := range g.module.ImportedFunctions() {
 		module, name, _ := f.Import()
 		if module != wasi_snapshot_preview1.ModuleName || offered.ExportedFunctions()[name] == nil {
-			return nil, fmt.Errorf("bad module: it imports %s.%s; only %s is offered", module, name, wasi_snapshot_preview1.ModuleName)
+			return nil, fmt.Errorf(badModule+": it imports %s.%s; only %s is offered", module, name, wasi_snapshot_preview1.ModuleName)
 		}
 	}
 	g.config = g.host.config()
@@ -124,8 +124,8 @@ func (h *host) config() wazero.ModuleConfig {
 	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().
 		WithArgs(append([]string{"module"}, h.job.Args...)...).
 		WithStdin(os.Stdin).
-		WithStdout(&output{file: os.Stdout, host: h}).
-		WithStderr(&output{file: os.Stderr, host: h}).
+		WithStdout(&output{file: os.Stdout, name: "standard output", host: h}).
+		WithStderr(&output{file: os.Stderr, name: "standard error", host: h}).
 		WithFSConfig(mounts.WithSysFSMount(h.disk, "/")).
 		WithWalltime(h.walltime, sys.ClockResolution(clockStep.Nanoseconds())).
 		WithNanotime(h.nanotime, sys.ClockResolution(clockStep.Nanoseconds())).

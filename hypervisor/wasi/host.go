@@ -70,6 +70,7 @@ func (h *host) nanosleep(ns int64) {
 // An output is a standard stream with a limit.
 type output struct {
 	file  *os.File
+	name  string // for the client
 	host  *host
 	bytes int64
 }
@@ -81,7 +82,7 @@ var errOutput = errors.New("output limit")
 func (o *output) Write(data []byte) (int, error) {
 	o.host.tick()
 	if o.bytes += int64(len(data)); o.bytes > maxOutputBytes {
-		o.host.stopped = fmt.Errorf("%w: more than %d bytes on %s", errOutput, maxOutputBytes, o.file.Name())
+		o.host.stopped = fmt.Errorf("%w: more than %d bytes on %s", errOutput, maxOutputBytes, o.name)
 		panic(sys.NewExitError(1))
 	}
 	return o.file.Write(data)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,9 @@ const (
 	readyFD             // a pipe: one report when _start is about to be called
 )
 
+// badModule begins a report about the module itself, for the client to read.
+const badModule = "bad module"
+
 // A report is a child's answer before its module starts.
 type report struct {
 	Err string `json:"err"` // empty: the module starts now
@@ -43,7 +47,7 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.In
 		return hypervisor.Instance{}, err
 	}
 	if spec.Kind != hypervisor.KindWASI {
-		return hypervisor.Instance{}, fmt.Errorf("wasi: kind %q: %w", spec.Kind, hypervisor.ErrBadSpec)
+		return hypervisor.Instance{}, hypervisor.Explain("not a WASI module", fmt.Errorf("wasi: kind %q: %w", spec.Kind, hypervisor.ErrBadSpec))
 	}
 	module, err := openModule(spec.Module)
 	if err != nil {
@@ -72,25 +76,36 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.In
 func openModule(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // not to hang on a pipe
 	if err != nil {
-		return nil, fmt.Errorf("wasi: %w: %w", err, hypervisor.ErrBadSpec)
+		return nil, hypervisor.Explain("the module cannot be read", fmt.Errorf("wasi: %w: %w", err, hypervisor.ErrBadSpec))
 	}
 	if err := checkModule(f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("wasi: %s %w: %w", path, err, hypervisor.ErrBadSpec)
+		text := "the module cannot be read"
+		if format, ok := errors.AsType[formatError](err); ok {
+			text = "the image " + format.Error()
+		}
+		return nil, hypervisor.Explain(text, fmt.Errorf("wasi: %s %w: %w", path, err, hypervisor.ErrBadSpec))
 	}
 	return f, nil
 }
 
+// A formatError tells what is wrong with the content of a module.
+type formatError string
+
+func (e formatError) Error() string { return string(e) }
+
+// checkModule looks at the first bytes. What is wrong with them is a
+// formatError.
 func checkModule(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("is not a file")
+		return formatError("is not a file")
 	}
 	if info.Size() > maxModuleBytes {
-		return fmt.Errorf("has %d bytes, want at most %d", info.Size(), maxModuleBytes)
+		return formatError(fmt.Sprintf("has %d bytes, want at most %d", info.Size(), maxModuleBytes))
 	}
 	header := make([]byte, 8)
 	if _, err := f.ReadAt(header, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -98,11 +113,11 @@ func checkModule(f *os.File) error {
 	}
 	switch {
 	case !bytes.HasPrefix(header, []byte("\x00asm")):
-		return errors.New("is not a WebAssembly module")
+		return formatError("is not a WebAssembly module")
 	case bytes.Equal(header[4:], []byte{0x0d, 0, 1, 0}):
-		return errors.New("is a WebAssembly component; only core modules with WASI preview 1 run here (build for wasm32-wasip1)")
+		return formatError("is a WebAssembly component; only core modules with WASI preview 1 run here (build for wasm32-wasip1)")
 	case !bytes.Equal(header[4:], []byte{1, 0, 0, 0}):
-		return fmt.Errorf("has WebAssembly version % x, want 1", header[4:])
+		return formatError(fmt.Sprintf("has WebAssembly version % x, want 1", header[4:]))
 	}
 	return nil
 }
@@ -225,7 +240,8 @@ func awaitReady(ctx context.Context, p *process.Process, ready *os.File) error {
 		return fmt.Errorf("wasi: start: %w", ctx.Err())
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("wasi: the module does not compile within %v: %w", startTimeout, hypervisor.ErrBadSpec)
+		text := fmt.Sprintf("the module does not compile within %v", startTimeout)
+		return hypervisor.Explain(text, fmt.Errorf("wasi: %s: %w", text, hypervisor.ErrBadSpec))
 	}
 	if err != nil {
 		return fmt.Errorf("wasi: start: %w", err)
@@ -234,11 +250,16 @@ func awaitReady(ctx context.Context, p *process.Process, ready *os.File) error {
 	if err := json.Unmarshal(data, &r); err != nil {
 		status, _ := p.Wait(ctx)
 		_, errs, _ := p.Logs(maxReportBytes / 4)
-		return fmt.Errorf("wasi: the process ended before its module started: code %d, signal %d, timed out %t: %s",
-			status.Code, status.Signal, status.TimedOut, printable(string(errs)))
+		text := fmt.Sprintf("the process ended before its module started: code %d, signal %d, timed out %t", status.Code, status.Signal, status.TimedOut)
+		return hypervisor.Explain(text, fmt.Errorf("wasi: %s: %s", text, printable(string(errs))))
 	}
-	if r.Err != "" {
-		return fmt.Errorf("wasi: %s: %w", printable(r.Err), hypervisor.ErrBadSpec)
+	switch {
+	case r.Err == "":
+		return nil
+	case strings.HasPrefix(r.Err, badModule): // about the module alone
+		err = hypervisor.Explain(printable(r.Err), fmt.Errorf("wasi: %s: %w", printable(r.Err), hypervisor.ErrBadSpec))
+	default:
+		err = fmt.Errorf("wasi: %s: %w", printable(r.Err), hypervisor.ErrBadSpec)
 	}
-	return nil
+	return err
 }

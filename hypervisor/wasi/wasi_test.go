@@ -197,6 +197,9 @@ func TestBadModules(t *testing.T) {
 			if !errors.Is(err, hypervisor.ErrBadSpec) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
+			if text, ok := hypervisor.Explanation(err); !ok || !strings.Contains(text, tt.want) || strings.Contains(text, "/") {
+				t.Errorf("the client reads %q (%t), want %q and no path", text, ok, tt.want)
+			}
 			if list, err := d.List(t.Context()); err != nil || len(list) > 0 {
 				t.Errorf("left %v, %v", list, err)
 			}

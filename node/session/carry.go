@@ -108,11 +108,11 @@ func (h *Host) start(s *hosted) error {
 	default:
 	}
 	if err != nil {
-		return h.ending(s, ledger.ReasonFailed, "start: "+err.Error())
+		return h.fail(s, "start", err)
 	}
 	base, err := h.measure(ctx, s)
 	if err != nil {
-		return h.ending(s, ledger.ReasonFailed, "meter: "+err.Error())
+		return h.fail(s, "meter", err)
 	}
 	started := h.cfg.Clock()
 	if a.Terms.Environment == string(hypervisor.KindWASI) { // works from its first instruction
@@ -147,7 +147,8 @@ func (h *Host) launch(ctx context.Context, s *hosted, a *ledger.Agreement) (hype
 	}
 	path, err := h.cfg.Images.Fetch(ctx, hypervisor.Kind(a.Terms.Environment), a.Terms.Image.Cid)
 	if err != nil {
-		return hypervisor.Instance{}, fmt.Errorf("fetch image %s: %w", a.Terms.Image, err)
+		err = fmt.Errorf("fetch image %s: %w", a.Terms.Image, err)
+		return hypervisor.Instance{}, hypervisor.Explain(fmt.Sprintf("fetch image %s: %s", a.Terms.Image, tell(err)), err)
 	}
 	s.mu.Lock()
 	hostKey := s.rec.HostKey
@@ -196,7 +197,8 @@ func (h *Host) probe(ctx context.Context, in hypervisor.Instance) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("it did not answer from outside: %w", err)
+			const text = "it did not answer from outside"
+			return hypervisor.Explain(text, fmt.Errorf("%s: %w", text, err))
 		case <-tick.C:
 		}
 	}

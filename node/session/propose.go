@@ -189,7 +189,7 @@ func (h *Host) checkTerms(id ledger.ID, t *ledger.Terms) error {
 	}
 	spec := specOf(id, t, "/image", nil)
 	if err := spec.Validate(); err != nil {
-		return refuse(CodeTerms, "%v", err)
+		return refuse(CodeTerms, "%s", tell(err))
 	}
 	return nil
 }

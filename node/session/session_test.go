@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -111,24 +113,40 @@ func TestExtend(t *testing.T) {
 }
 
 func TestFailedStartCostsNothing(t *testing.T) {
-	for name, breakIt := range map[string]func(*HostConfig, *fakeDriver){
-		"image":  func(c *HostConfig, _ *fakeDriver) { c.Images = fakeImages{errors.New("nobody has it")} },
-		"launch": func(_ *HostConfig, d *fakeDriver) { d.failStart = errors.New("no memory") },
-		"probe": func(c *HostConfig, _ *fakeDriver) {
-			c.Probe = func(context.Context, hypervisor.Instance) error { return errors.New("silence") }
-		},
+	secret := errors.New("open /srv/secret: input/output error")
+	for name, tt := range map[string]struct {
+		breakIt func(*HostConfig, *fakeDriver)
+		told    string
+	}{
+		"image":  {func(c *HostConfig, _ *fakeDriver) { c.Images = fakeImages{secret} }, "fetch image " + testImage().String() + ": a fault of the server"},
+		"launch": {func(_ *HostConfig, d *fakeDriver) { d.failStart = secret }, "start: a fault of the server"},
+		"module": {func(_ *HostConfig, d *fakeDriver) { d.failStart = hypervisor.Explain("bad module", secret) }, "start: bad module"},
+		"driver": {func(_ *HostConfig, d *fakeDriver) {
+			d.failStart = fmt.Errorf("%w: %w", hypervisor.ErrNotSupported, secret)
+		}, "start: the server lacks what it takes"},
+		"probe": {func(c *HostConfig, _ *fakeDriver) {
+			c.Probe = func(context.Context, hypervisor.Instance) error { return secret }
+		}, "start: it did not answer from outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				_ = w.host.Close()
-				w.changeHost = func(c *HostConfig) { breakIt(c, w.driver) }
+				var log strings.Builder
+				w.changeHost = func(c *HostConfig) {
+					c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+					tt.breakIt(c, w.driver)
+				}
 				w.startHost()
 				_, err := w.buyer.Buy(t.Context(), w.request(), nil)
-				if err == nil || !strings.Contains(err.Error(), "never ran") {
-					t.Errorf("buy: %v, want that it never ran", err)
+				if err == nil || !strings.Contains(err.Error(), "never ran") || !strings.Contains(err.Error(), tt.told) {
+					t.Errorf("buy: %v, want that it never ran, and %q", err, tt.told)
 				}
 				w.ended(ledger.ID{7})
+				_ = w.host.Close() // the last to write the log
+				if err != nil && strings.Contains(err.Error(), "secret") || !strings.Contains(log.String(), secret.Error()) {
+					t.Errorf("told %v, logged %q; the cause is for the log alone", err, log.String())
+				}
 				if w.corp.earned != 0 {
 					t.Errorf("earned %s for nothing", w.corp.earned)
 				}
