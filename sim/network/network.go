@@ -46,6 +46,10 @@ type Config struct {
 	// Unreachable is the part of nodes that stand in routing tables and never
 	// answer, as behind a NAT.
 	Unreachable float64
+	// Identity gives a node the identity of a participant elsewhere, so that it
+	// stands where that one does; no two may be the same. nil: its number and
+	// the seed.
+	Identity func(id NodeID) dht.PeerID
 	// Timeout is when a request without an answer has failed; 0 means 2 s.
 	Timeout time.Duration
 	// Maintained keeps every routing table in memory and under churn as
@@ -65,8 +69,10 @@ type Network struct {
 	site   []uint16
 	access []uint16 // units of accessUnit
 	state  []uint8
-	load   []uint32 // messages received
-	tables *tables  // nil: derived
+	load   []uint32     // messages received
+	tables *tables      // nil: derived
+	ids    []dht.PeerID // nil: made up
+	nodes  map[dht.PeerID]NodeID
 	sent   uint64
 	lost   uint64
 }
@@ -124,6 +130,9 @@ func New(cfg Config) (*Network, error) {
 		pos: make([]uint64, cfg.Nodes), sorted: make([]slot, cfg.Nodes), site: make([]uint16, cfg.Nodes),
 		access: make([]uint16, cfg.Nodes), state: make([]uint8, cfg.Nodes), load: make([]uint32, cfg.Nodes),
 	}
+	if err := n.identify(); err != nil {
+		return nil, err
+	}
 	made := rand.New(rand.NewPCG(cfg.Seed, 0x6e6f6465))
 	for i := range cfg.Nodes {
 		p := n.PeerID(NodeID(i)).Position()
@@ -158,8 +167,28 @@ func New(cfg Config) (*Network, error) {
 // Len returns how many nodes there are.
 func (n *Network) Len() int { return len(n.pos) }
 
-// PeerID returns a node's identity: its number and the seed.
+// identify asks for the identities that are given.
+func (n *Network) identify() error {
+	if n.cfg.Identity == nil {
+		return nil
+	}
+	n.ids, n.nodes = make([]dht.PeerID, len(n.pos)), make(map[dht.PeerID]NodeID, len(n.pos))
+	for i := range n.ids {
+		p := n.cfg.Identity(NodeID(i))
+		if same, ok := n.nodes[p]; ok {
+			return fmt.Errorf("%w: nodes %d and %d are both %s", ErrBadConfig, same, i, p)
+		}
+		n.ids[i], n.nodes[p] = p, NodeID(i)
+	}
+	return nil
+}
+
+// PeerID returns a node's identity: the one that was given to it, or its
+// number and the seed.
 func (n *Network) PeerID(id NodeID) (p dht.PeerID) {
+	if n.ids != nil {
+		return n.ids[id]
+	}
 	binary.BigEndian.PutUint32(p[:4], uint32(id)+1)
 	binary.BigEndian.PutUint64(p[4:12], n.cfg.Seed)
 	return p
@@ -167,6 +196,10 @@ func (n *Network) PeerID(id NodeID) (p dht.PeerID) {
 
 // NodeOf returns the node of an identity.
 func (n *Network) NodeOf(p dht.PeerID) (NodeID, bool) {
+	if n.ids != nil {
+		id, ok := n.nodes[p]
+		return id, ok
+	}
 	id := binary.BigEndian.Uint32(p[:4]) - 1
 	return NodeID(id), int64(id) < int64(len(n.pos))
 }
@@ -209,7 +242,8 @@ func (n *Network) Bytes() int {
 	if n.tables != nil {
 		size += n.tables.bytes()
 	}
-	return size
+	const named = 32 + 2*(32+4) // an identity, and its entry of a map half full
+	return size + named*len(n.ids)
 }
 
 // RTT returns the round trip time between two nodes without jitter.

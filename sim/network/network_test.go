@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -97,6 +98,25 @@ func shares(a, b uint64) (n int) {
 		n++
 	}
 	return n
+}
+
+// TestIdentity gives identities from elsewhere.
+func TestIdentity(t *testing.T) {
+	give := func(id NodeID) dht.PeerID { return dht.PeerID{31: byte(id), 30: byte(id >> 8), 29: 1} }
+	n := make1(t, Config{Nodes: 500, Seed: 1, Identity: give})
+	for i := range NodeID(500) {
+		p := n.PeerID(i)
+		if at, ok := n.NodeOf(p); p != give(i) || !ok || at != i || n.Position(i) != Short(p.Position()) {
+			t.Fatalf("node %d is %s, which is node %d, %v", i, p, at, ok)
+		}
+	}
+	if at, ok := n.NodeOf(give(500)); ok {
+		t.Errorf("a stranger is node %d", at)
+	}
+	_, err := New(Config{Nodes: 2, Latency: ring(1), Identity: func(NodeID) dht.PeerID { return dht.PeerID{1} }})
+	if !errors.Is(err, ErrBadConfig) {
+		t.Errorf("two nodes with one identity: %v", err)
+	}
 }
 
 // TestLookup finds the true closest nodes, with dead ones about and losses.
