@@ -19,10 +19,15 @@ const Unit Amount = 1_000_000_000
 // still fit: 9 million units.
 const MaxAmount Amount = math.MaxInt64 / 1024
 
-// ErrBadAmount reports text that is not an amount, or an amount out of range.
-var ErrBadAmount = errors.New("ledger: not an amount (write units with at most nine decimals, such as 12.50)")
+var (
+	// ErrBadAmount reports text that is not an amount.
+	ErrBadAmount = errors.New("ledger: not an amount (write units with at most nine decimals, such as 12.50)")
+	// ErrLargeAmount reports an amount beyond MaxAmount.
+	ErrLargeAmount = fmt.Errorf("ledger: amount too large (at most %s)", MaxAmount)
+)
 
 // ParseAmount reads a decimal number of units, such as "12.5" or "0.000000001".
+// Errors wrap ErrBadAmount or ErrLargeAmount.
 func ParseAmount(s string) (Amount, error) {
 	text := strings.TrimSpace(s)
 	whole, frac, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
@@ -30,13 +35,14 @@ func ParseAmount(s string) (Amount, error) {
 		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
 	}
 	w, err := strconv.ParseUint(whole, 10, 63)
-	if err != nil || w > uint64(MaxAmount/Unit) {
+	f, fracErr := strconv.ParseUint((frac + "000000000")[:9], 10, 63)
+	large := errors.Is(err, strconv.ErrRange)
+	if err != nil && !large || fracErr != nil {
 		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
 	}
-	f, err := strconv.ParseUint((frac + "000000000")[:9], 10, 63)
-	a := Amount(w)*Unit + Amount(f)
-	if err != nil || a > MaxAmount {
-		return 0, fmt.Errorf("parse %.64q: %w", s, ErrBadAmount)
+	a := Amount(min(w, uint64(MaxAmount/Unit)))*Unit + Amount(f)
+	if large || w > uint64(MaxAmount/Unit) || a > MaxAmount {
+		return 0, fmt.Errorf("parse %.64q: %w", s, ErrLargeAmount)
 	}
 	if strings.HasPrefix(text, "-") {
 		a = -a

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,9 +30,14 @@ func TestParseAmount(t *testing.T) {
 			t.Errorf("%q: %d %s, %v; want %d %s", test.in, got, got, err, test.want, test.text)
 		}
 	}
-	for _, in := range []string{"", ".", "1.", ".5", "1.0000000001", "9007200", "1e3", "0x1", "--1", "1.-5", "+1", "1.+5", "1_0", "٣", "99999999999999999999"} {
+	for _, in := range []string{"", ".", "1.", ".5", "1.0000000001", "1e3", "0x1", "--1", "1.-5", "+1", "1.+5", "1_0", "٣", "99999999999999999999.x", "9007200.+1"} {
 		if got, err := ParseAmount(in); !errors.Is(err, ErrBadAmount) {
 			t.Errorf("%q: %d, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"9007200", "-9007200", "9007199.254740992", "99999999999999999999", "-99999999999999999999.5"} {
+		if got, err := ParseAmount(in); !errors.Is(err, ErrLargeAmount) || !strings.Contains(err.Error(), "at most 9007199.254740991") || strings.Contains(err.Error(), "not an amount") {
+			t.Errorf("%q: %d, %v; want that it is too large, and the limit", in, got, err)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {

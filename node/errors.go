@@ -36,6 +36,7 @@ var apiCodes = [...]struct {
 	{ledger.ErrExpired, api.CodeConflict},
 	{ledger.ErrMalformed, api.CodeBadRequest},
 	{ledger.ErrBadAmount, api.CodeBadRequest},
+	{ledger.ErrLargeAmount, api.CodeBadRequest},
 	{ledger.ErrLimit, api.CodeRefused},
 	{corp.ErrThrottled, api.CodeRefused},
 	{corp.ErrUnavailable, api.CodeUnavailable},

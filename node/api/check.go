@@ -66,7 +66,7 @@ func (r PlaceRequest) check() error {
 		return bad("near, spread and reach", "at most %d rules of each", maxPlaceParts)
 	}
 	if r.MaxPrice < 0 || r.MaxPrice > ledger.MaxAmount {
-		return bad("max_price", "out of range")
+		return bad("max_price", "must be 0 to %s", ledger.MaxAmount)
 	}
 	if !(r.Effort >= 0 && r.Effort <= 1) {
 		return bad("effort", "must be 0 to 1")
@@ -108,7 +108,7 @@ func (r RunRequest) check() error {
 		return Errorf(CodeBadRequest, "terms.environment: missing").WithHint("say wasi or linux")
 	}
 	if r.Cap < 0 || r.Cap > ledger.MaxAmount {
-		return bad("cap", "out of range")
+		return bad("cap", "must be 0 to %s", ledger.MaxAmount)
 	}
 	if r.DurationSeconds < 0 || r.DurationSeconds > maxTTLSeconds {
 		return bad("duration_seconds", "must be 0 to %d", maxTTLSeconds)
@@ -124,7 +124,7 @@ func (r ExtendRequest) check() error {
 		return bad("seconds", "must be 1 to %d", maxTTLSeconds)
 	}
 	if r.Cap < 0 || r.Cap > ledger.MaxAmount {
-		return bad("cap", "out of range")
+		return bad("cap", "must be 0 to %s", ledger.MaxAmount)
 	}
 	return nil
 }
