@@ -95,6 +95,14 @@ func (s *Seeker) plan(now time.Time) {
 		s.fallBack()
 		return
 	}
+	if s.outline != nil {
+		if s.outlined(now) {
+			s.eager = s.outline.total*s.outline.match < scarce*float64(s.query.Limit)
+		}
+		if s.tree != "" || len(s.late) < len(s.schema.trees) {
+			return
+		}
+	}
 	missing, answered := time.Time{}, false
 	for _, t := range s.trees {
 		v := s.visits[Root(t)]
@@ -335,7 +343,7 @@ func (s *Seeker) send(a Ask) {
 func (s *Seeker) cellQuery(cell CellID, after *Cursor) CellQuery {
 	return CellQuery{
 		Cell: cell, Query: s.query, After: after, Explain: s.cfg.Explain,
-		Whole: whole(cell),
+		Whole: whole(cell), Sample: cell.Prefix.Level == 0 && cell.Tree != "" && s.outline == nil && after == nil,
 	}
 }
 
@@ -382,7 +390,7 @@ func (s *Seeker) finish() {
 			a.Incomplete = cmp.Or(a.Incomplete, "some servers were not asked for confirmation in time")
 		}
 	}
-	s.effects = append(s.effects, Finish{Answer: a, Seen: s.seen})
+	s.effects = append(s.effects, Finish{Answer: a, Seen: s.seen, Sample: s.sample})
 }
 
 // account fills in how complete the answer is, how many match, and what was

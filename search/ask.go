@@ -24,6 +24,9 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Total++
 		reply.Digest ^= l.digest()
 		ad := h.newest(l.ad)
+		if q.Sample && len(reply.Sample) < h.cfg.LeafAds/sampleShare {
+			reply.Sample = append(reply.Sample, ad) // leases are in the order of hashes
+		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
 		if c.inner {
 			sample.count(h.schema, c.id, ad, match)

@@ -81,7 +81,7 @@ const (
 	// roots: two, since one may be slow, or lie.
 	maxGuides = 2
 	// maxGlimpses bounds what one of them may say.
-	maxGlimpses = 16
+	maxGlimpses = 64
 	// maxPlaces bounds the placements in one publish message: every tree at
 	// a few levels.
 	maxPlaces = 256

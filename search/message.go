@@ -60,6 +60,7 @@ type CellQuery struct {
 	After   *Cursor // only ads that come after it
 	Explain bool    // return some of the excluded ads too
 	Whole   bool    // return all children, also those that cannot match
+	Sample  bool    // return the sample too, whether it matches or not
 }
 
 // A Child is a range summary as a parent knows it.
@@ -100,4 +101,12 @@ type CellReply struct {
 	// out because nothing there can satisfy it.
 	Pruned      []uint32
 	ExcludedAds []*Signed
+	// Sample has the ads with the smallest server hashes, if asked for.
+	Sample []*Signed
+}
+
+// A Sample is what a query saw of all ads, to judge others by.
+type Sample struct {
+	Ads   []*Signed // those with the smallest server hashes
+	Total int       // how many there are in all, about
 }

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// maxCandidates bounds the trees whose roots a query compares when it knows
-// none of them: the roots are asked at once, so more cost requests, not time.
-const maxCandidates = 3
+// maxCandidates bounds the trees whose roots a query asks when it knows
+// nothing: one will do, another is for the case that it is slow or the better
+// guess.
+const maxCandidates = 2
 
 // candidates returns the trees worth comparing for q, the most promising
 // first, judged from the query alone. There is always one.

@@ -35,6 +35,9 @@ type SeekerConfig struct {
 	// is read and lets the cells below be asked at once; where the answer
 	// depends on it, the cells themselves are asked all the same. May be nil.
 	Known map[CellID]Glimpse
+	// Sample is what an earlier query saw of all ads. It decides which tree is
+	// read. Zero: this query asks a root for it.
+	Sample Sample
 	// Guides are participants nearby to ask who holds the roots, before they
 	// are looked up. At most maxGuides are asked. May be nil.
 	Guides []dht.Contact
@@ -134,6 +137,7 @@ type Wake struct{ At time.Time }
 type Finish struct {
 	Answer Answer
 	Seen   []Glimpse
+	Sample Sample // for SeekerConfig.Sample; zero where none was asked for
 }
 
 func (Consult) seekerEffect() {}
@@ -167,7 +171,11 @@ type Seeker struct {
 	stale   bool         // active must be sorted again
 	misfits map[dht.PeerID]*Signed
 	gone    map[dht.PeerID]*Signed
-	asking  map[dht.PeerID]bool // servers that were asked for their current ad
+	asking  map[dht.PeerID]bool      // servers that were asked for their current ad
+	hints   map[CellID][]dht.Contact // holders of roots, as guides know them
+	outline *outline                 // nil without a sample
+	late    map[string]bool          // trees whose roots were waited for in vain
+	sample  Sample
 	seen    []Glimpse
 	guides  map[dht.PeerID]bool // those that were asked and have not answered
 	guided  time.Time           // until when they are waited for
@@ -192,7 +200,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		guides: make(map[dht.PeerID]bool),
+		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -229,33 +237,28 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 }
 
 func (s *Seeker) start(now time.Time) {
-	s.trees = s.schema.candidates(s.query)
-	known := 0
+	if s.outline = s.schema.outline(s.query, s.cfg.Sample); s.outline != nil {
+		s.trees = []string{s.best()}
+	} else {
+		s.trees = s.schema.candidates(s.query)
+	}
+	unknown := false
 	for _, t := range s.trees {
-		if _, ok := s.cfg.Known[Root(t)]; ok {
-			known++
-		}
+		unknown = len(s.visit(Root(t)).contacts) == 0 || unknown
 	}
-	if known == len(s.trees) {
-		s.choose(func(tree string) ([]Child, bool) { g, ok := s.cfg.Known[Root(tree)]; return g.Children, ok })
-	}
-	var unknown []CellID
-	for _, t := range s.trees {
-		if s.tree == "" || s.tree == t {
-			if v := s.visit(Root(t)); len(v.contacts) == 0 {
-				unknown = append(unknown, v.cell)
-			}
-		}
-	}
-	if len(unknown) == 0 {
+	if !unknown {
 		return
+	}
+	roots := make([]CellID, 0, len(s.schema.trees))
+	for _, t := range s.schema.trees {
+		roots = append(roots, Root(t.Name))
 	}
 	for _, to := range s.cfg.Guides[:min(len(s.cfg.Guides), maxGuides)] {
 		s.guides[to.ID] = true
 		s.guided = now.Add(s.cfg.Hedge)
 		s.requests++
 		s.waiting++
-		s.effects = append(s.effects, Consult{To: to, Cells: unknown})
+		s.effects = append(s.effects, Consult{To: to, Cells: roots})
 	}
 }
 
@@ -267,6 +270,10 @@ func (s *Seeker) listen(in Guided) {
 	delete(s.guides, in.From)
 	s.waiting--
 	for _, g := range in.Glimpses[:min(len(in.Glimpses), maxGlimpses)] {
+		if g.Cell.Prefix.Level > 0 {
+			continue
+		}
+		s.hints[g.Cell] = append(s.hints[g.Cell], g.Holders[:min(len(g.Holders), maxEntries)]...)
 		if v := s.visits[g.Cell]; v != nil {
 			v.meet(g.Holders, s.cfg.Near)
 		}
@@ -297,6 +304,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 		}
 		s.visits[cell] = v
 		s.list = append(s.list, v)
+		v.meet(s.hints[cell], s.cfg.Near)
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
@@ -338,14 +346,18 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	for _, ad := range r.ExcludedAds {
 		s.misfit(ad)
 	}
+	if len(r.Children) > len(v.children) {
+		v.children = r.Children
+	}
+	if s.outline == nil && len(r.Sample) > 0 && v.cell.Prefix.Level == 0 {
+		s.sample = Sample{Ads: r.Sample, Total: max(v.count(), int(r.Total))}
+		s.outline = s.schema.outline(s.query, s.sample)
+	}
 	if whole(v.cell) && r.Known && len(r.Children) > 0 {
 		s.seen = append(s.seen, glimpse(v, r))
 	}
 	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
 		return // such a cell has no children, whatever its holder says
-	}
-	if len(r.Children) > len(v.children) {
-		v.children = r.Children
 	}
 	s.descend(v, r.Children)
 }

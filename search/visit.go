@@ -155,3 +155,11 @@ func (v *visit) wanted(replicas int) int {
 func (v *visit) lacks(replicas int) bool {
 	return v.answers < replicas || v.absent || v.differ() || v.weak && len(v.contacts) < Replicas
 }
+
+// count returns how many ads the children have, about.
+func (v *visit) count() (n int) {
+	for _, c := range v.children {
+		n += int(c.Summary.Count)
+	}
+	return n
+}

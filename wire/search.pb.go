@@ -824,7 +824,8 @@ type SearchAsk struct {
 	Origin        []float64              `protobuf:"fixed64,6,rep,packed,name=origin,proto3" json:"origin,omitempty"` // 8 numbers and the height, or empty
 	After         *SearchCursor          `protobuf:"bytes,7,opt,name=after,proto3" json:"after,omitempty"`
 	Explain       bool                   `protobuf:"varint,8,opt,name=explain,proto3" json:"explain,omitempty"`
-	Whole         bool                   `protobuf:"varint,9,opt,name=whole,proto3" json:"whole,omitempty"` // also children that cannot match
+	Whole         bool                   `protobuf:"varint,9,opt,name=whole,proto3" json:"whole,omitempty"`    // also children that cannot match
+	Sample        bool                   `protobuf:"varint,10,opt,name=sample,proto3" json:"sample,omitempty"` // also the ads with the smallest hashes, to judge queries by
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -922,6 +923,13 @@ func (x *SearchAsk) GetWhole() bool {
 	return false
 }
 
+func (x *SearchAsk) GetSample() bool {
+	if x != nil {
+		return x.Sample
+	}
+	return false
+}
+
 type SearchChild struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // slot in the table of its parent: 2 halves, 4 quarters, 8, 16
@@ -1012,6 +1020,7 @@ type SearchReply struct {
 	Excluded      []uint32               `protobuf:"varint,10,rep,packed,name=excluded,proto3" json:"excluded,omitempty"` // by conjunct
 	Pruned        []uint32               `protobuf:"varint,11,rep,packed,name=pruned,proto3" json:"pruned,omitempty"`     // by conjunct
 	ExcludedAds   [][]byte               `protobuf:"bytes,12,rep,name=excluded_ads,json=excludedAds,proto3" json:"excluded_ads,omitempty"`
+	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"` // envelopes, if asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1126,6 +1135,13 @@ func (x *SearchReply) GetPruned() []uint32 {
 func (x *SearchReply) GetExcludedAds() [][]byte {
 	if x != nil {
 		return x.ExcludedAds
+	}
+	return nil
+}
+
+func (x *SearchReply) GetSample() [][]byte {
+	if x != nil {
+		return x.Sample
 	}
 	return nil
 }
@@ -1417,7 +1433,7 @@ const file_search_proto_rawDesc = "" +
 	"\x04rise\x18\x01 \x01(\rR\x04rise\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\x92\x02\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xaa\x02\n" +
 	"\tSearchAsk\x12.\n" +
 	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x14\n" +
 	"\x05where\x18\x02 \x01(\fR\x05where\x12\x19\n" +
@@ -1427,13 +1443,15 @@ const file_search_proto_rawDesc = "" +
 	"\x06origin\x18\x06 \x03(\x01R\x06origin\x122\n" +
 	"\x05after\x18\a \x01(\v2\x1c.xeno.search.v1.SearchCursorR\x05after\x12\x18\n" +
 	"\aexplain\x18\b \x01(\bR\aexplain\x12\x14\n" +
-	"\x05whole\x18\t \x01(\bR\x05whole\"\xc9\x01\n" +
+	"\x05whole\x18\t \x01(\bR\x05whole\x12\x16\n" +
+	"\x06sample\x18\n" +
+	" \x01(\bR\x06sample\"\xc9\x01\n" +
 	"\vSearchChild\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x127\n" +
 	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x12\x18\n" +
 	"\asampled\x18\x04 \x01(\rR\asampled\x12\x18\n" +
-	"\amatched\x18\x05 \x01(\rR\amatched\"\xd6\x02\n" +
+	"\amatched\x18\x05 \x01(\rR\amatched\"\xee\x02\n" +
 	"\vSearchReply\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
 	"\x05inner\x18\x02 \x01(\bR\x05inner\x12\x1d\n" +
@@ -1448,7 +1466,8 @@ const file_search_proto_rawDesc = "" +
 	"\bexcluded\x18\n" +
 	" \x03(\rR\bexcluded\x12\x16\n" +
 	"\x06pruned\x18\v \x03(\rR\x06pruned\x12!\n" +
-	"\fexcluded_ads\x18\f \x03(\fR\vexcludedAds\"'\n" +
+	"\fexcluded_ads\x18\f \x03(\fR\vexcludedAds\x12\x16\n" +
+	"\x06sample\x18\r \x03(\fR\x06sample\"'\n" +
 	"\rSearchCurrent\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\"$\n" +
 	"\x12SearchCurrentReply\x12\x0e\n" +

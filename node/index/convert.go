@@ -146,7 +146,7 @@ func askToWire(q search.CellQuery) (*wire.SearchAsk, error) {
 	}
 	w := &wire.SearchAsk{
 		Cell: cellToWire(q.Cell), Where: where, OrderBy: q.Query.OrderBy, Desc: q.Query.Desc,
-		Limit: uint32(q.Query.Limit), Explain: q.Explain, Whole: q.Whole, //nolint:gosec // Check bounds Limit
+		Limit: uint32(q.Query.Limit), Explain: q.Explain, Whole: q.Whole, Sample: q.Sample, //nolint:gosec // Check bounds Limit
 	}
 	if o := q.Query.Origin; o != nil {
 		w.Origin = append(append(w.Origin, o.Vec[:]...), o.Height)
@@ -174,7 +174,7 @@ func askFromWire(s *search.Schema, w *wire.SearchAsk) (q search.CellQuery, err e
 		return q, fmt.Errorf("%w: limit %d", errMessage, w.GetLimit())
 	}
 	q.Query = search.Query{Where: where, OrderBy: w.GetOrderBy(), Desc: w.GetDesc(), Limit: int(w.GetLimit())}
-	q.Explain, q.Whole = w.GetExplain(), w.GetWhole()
+	q.Explain, q.Whole, q.Sample = w.GetExplain(), w.GetWhole(), w.GetSample()
 	if o := w.GetOrigin(); len(o) > 0 {
 		c := dht.NewCoordinate()
 		if len(o) != len(c.Vec)+1 {
@@ -210,6 +210,9 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	for _, ad := range r.ExcludedAds {
 		w.ExcludedAds = append(w.ExcludedAds, ad.Envelope)
 	}
+	for _, ad := range r.Sample {
+		w.Sample = append(w.Sample, ad.Envelope)
+	}
 	for _, c := range r.Children {
 		w.Children = append(w.Children, &wire.SearchChild{
 			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // below search.Slots
@@ -239,6 +242,11 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 	for _, b := range w.GetExcludedAds() {
 		if ad, err := open(b); err == nil {
 			r.ExcludedAds = append(r.ExcludedAds, ad)
+		}
+	}
+	for _, b := range w.GetSample()[:min(len(w.GetSample()), maxListed)] {
+		if ad, err := open(b); err == nil {
+			r.Sample = append(r.Sample, ad)
 		}
 	}
 	seen := 0

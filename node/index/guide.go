@@ -17,8 +17,8 @@ type glimpse struct {
 	at time.Time
 }
 
-// known returns what recent queries saw of inner cells.
-func (s *Service) known() map[search.CellID]search.Glimpse {
+// known returns what recent queries saw of inner cells and of all ads.
+func (s *Service) known() (map[search.CellID]search.Glimpse, search.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -27,14 +27,20 @@ func (s *Service) known() map[search.CellID]search.Glimpse {
 	for id, g := range s.glimpses {
 		out[id] = g.Glimpse
 	}
-	return out
+	if now.Sub(s.sampledAt) >= glimpseTTL {
+		s.sample = search.Sample{}
+	}
+	return out, s.sample
 }
 
 // remember keeps what a query saw.
-func (s *Service) remember(seen []search.Glimpse) {
+func (s *Service) remember(seen []search.Glimpse, sample search.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	if len(sample.Ads) > 0 {
+		s.sample, s.sampledAt = sample, now
+	}
 	for _, g := range seen {
 		if len(s.glimpses) >= maxSeen && s.glimpses[g.Cell].at.IsZero() {
 			return // those that are old go with the next query

@@ -47,7 +47,7 @@ const (
 	// consultTimeout bounds a question to a participant nearby.
 	consultTimeout = time.Second
 	// maxConsulted bounds the cells of such a question.
-	maxConsulted = 16
+	maxConsulted = 64
 	// glimpseTTL is how long the summaries of inner cells steer queries; they
 	// never decide what is found.
 	glimpseTTL = 60 * time.Second

@@ -34,9 +34,10 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 		ctx, cancel = context.WithTimeout(ctx, searchTimeout)
 		defer cancel()
 	}
+	known, sample := s.known()
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
 		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
-		Verify: !opts.Unverified, Explain: opts.Explain, Known: s.known(), Guides: s.overlay.Neighbours(guides), Near: s.near,
+		Verify: !opts.Unverified, Explain: opts.Explain, Known: known, Sample: sample, Guides: s.overlay.Neighbours(guides), Near: s.near,
 	})
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	if err != nil {
 		return nil, err
 	}
-	s.remember(finish.Seen)
+	s.remember(finish.Seen, finish.Sample)
 	s.count(func(st *Stats) { st.Searches++ })
 	return &finish.Answer, nil
 }

@@ -93,6 +93,8 @@ type Service struct {
 	placed     chan struct{} // closed, and made anew, when a publisher's inPlace changes
 	closed     bool
 	glimpses   map[search.CellID]glimpse
+	sample     search.Sample
+	sampledAt  time.Time
 	own        *search.Signed
 	ownAt      time.Time
 	stats      Stats

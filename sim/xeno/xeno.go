@@ -40,12 +40,14 @@ type Xeno struct {
 	schema *search.Schema
 	opts   Options
 	memory map[network.NodeID]map[search.CellID]remembered
+	sample map[network.NodeID]remembered
 }
 
 // A remembered is what a client saw of an inner cell.
 type remembered struct {
 	search.Glimpse
-	at time.Duration
+	search.Sample // or of all ads
+	at            time.Duration
 }
 
 // These are what node/index has.
@@ -56,15 +58,18 @@ const (
 
 // New returns the algorithm over cells.
 func New(cells Cells, opts Options) *Xeno {
-	x := &Xeno{cells: cells, opts: opts, memory: make(map[network.NodeID]map[search.CellID]remembered)}
+	x := &Xeno{
+		cells: cells, opts: opts,
+		memory: make(map[network.NodeID]map[search.CellID]remembered), sample: make(map[network.NodeID]remembered),
+	}
 	x.net, x.schema = cells.place()
 	return x
 }
 
 // known returns what a client remembers.
-func (x *Xeno) known(client network.NodeID) map[search.CellID]search.Glimpse {
+func (x *Xeno) known(client network.NodeID) (map[search.CellID]search.Glimpse, search.Sample) {
 	if !x.opts.Warm {
-		return nil
+		return nil, search.Sample{}
 	}
 	now, out := x.net.Now(), make(map[search.CellID]search.Glimpse)
 	for id, r := range x.memory[client] {
@@ -72,18 +77,26 @@ func (x *Xeno) known(client network.NodeID) map[search.CellID]search.Glimpse {
 			out[id] = r.Glimpse
 		}
 	}
-	return out
+	sample := x.sample[client]
+	if now-sample.at >= memoryTTL {
+		sample.Sample = search.Sample{}
+	}
+	return out, sample.Sample
 }
 
-func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse) {
+func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse, sample search.Sample) {
 	if !x.opts.Warm {
 		return
+	}
+	now := x.net.Now()
+	if len(sample.Ads) > 0 {
+		x.sample[client] = remembered{Sample: sample, at: now}
 	}
 	if x.memory[client] == nil {
 		x.memory[client] = make(map[search.CellID]remembered)
 	}
 	for _, g := range seen {
-		x.memory[client][g.Cell] = remembered{g, x.net.Now()}
+		x.memory[client][g.Cell] = remembered{Glimpse: g, at: now}
 	}
 }
 
@@ -105,8 +118,9 @@ type seeking struct {
 // Start implements trial.Algorithm.
 func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) {
 	s := &seeking{x: x, net: x.net, task: t, begin: x.net.Now(), trace: trace, done: done}
+	known, sample := x.known(t.Client)
 	machine, err := search.NewSeeker(x.schema, t.Query, search.SeekerConfig{
-		Verify: x.opts.Verify, Known: x.known(t.Client), Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
+		Verify: x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
 			to, ok := s.net.NodeOf(id)
 			if !ok {
 				return time.Second
@@ -213,7 +227,7 @@ func (s *seeking) hop(at time.Duration, to network.NodeID, what string, ok bool)
 }
 
 func (s *seeking) finish(f search.Finish) {
-	s.x.remember(s.task.Client, f.Seen)
+	s.x.remember(s.task.Client, f.Seen, f.Sample)
 	out := trial.Outcome{
 		Estimated: float64(f.Answer.Estimated), Requests: s.requests, Latency: s.net.Now() - s.begin, Complete: f.Answer.Complete,
 	}
