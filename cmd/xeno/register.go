@@ -12,17 +12,17 @@ import (
 )
 
 func newRegister(a *app) *cobra.Command {
-	var name string
-	cmd := &cobra.Command{
+	return &cobra.Command{
 		Use:   "register CODE",
 		Short: "Register the daemon with XenoCorp by an invitation code",
 		Long: `Register presents a one-time invitation code to the network's XenoCorp, which answers
 with a credential: its signed word who stands behind the daemon's key and what it may do.
-Without a credential a daemon is dropped by every other participant.`,
-		Example: "  xeno register K7QF-2M9T-XW4C-8HJN\n  xeno register K7QF-2M9T-XW4C-8HJN --name 'Ada Lovelace'",
+Without a credential a daemon is dropped by every other participant. The name in it is the
+one that the operator gave to the invitation.`,
+		Example: "  xeno register K7QF-2M9T-XW4C-8HJN",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cred, err := a.client().Register(cmd.Context(), api.RegisterRequest{Code: args[0], Name: name})
+			cred, err := a.client().Register(cmd.Context(), api.RegisterRequest{Code: args[0]})
 			if err != nil {
 				return err
 			}
@@ -31,8 +31,6 @@ Without a credential a daemon is dropped by every other participant.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "`subject` to register where the invitation names none")
-	return cmd
 }
 
 func roleList(roles []ledger.Role) string {

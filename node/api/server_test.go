@@ -152,9 +152,9 @@ func TestCallsMatchDocument(t *testing.T) {
 	want(api.CodeNotRegistered, err)
 	_, err = c.Register(ctx, api.RegisterRequest{Code: "nonsense"})
 	want(api.CodeRefused, err)
-	cred, err := c.Register(ctx, api.RegisterRequest{Code: "welcome", Name: "ada"})
+	cred, err := c.Register(ctx, api.RegisterRequest{Code: "welcome", Name: "countess"})
 	want("", err)
-	if cred.Subject != "ada" {
+	if cred.Subject != "Ada Lovelace" {
 		t.Errorf("subject %q", cred.Subject)
 	}
 	status, err := c.Status(ctx)

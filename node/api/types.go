@@ -125,7 +125,8 @@ type Rates struct {
 type RegisterRequest struct {
 	// Code is the one-time invitation code.
 	Code string `json:"code"`
-	// Name is the subject to register where the invitation names none.
+	// Name is what the participant calls itself; the credential has the
+	// invitation's subject.
 	Name string `json:"name,omitempty"`
 }
 

@@ -76,7 +76,7 @@ func New() *Backend {
 func Unregistered(code string) *Backend {
 	b := New()
 	b.cred = nil
-	b.invites[code] = api.Invitation{Code: code, Subject: "ada", Roles: []ledger.Role{ledger.RoleClient}}
+	b.invites[code] = api.Invitation{Code: code, Subject: "Ada Lovelace", Roles: []ledger.Role{ledger.RoleClient}}
 	return b
 }
 
@@ -106,11 +106,7 @@ func (b *Backend) Register(_ context.Context, req api.RegisterRequest) (api.Cred
 		return api.Credential{}, api.Errorf(api.CodeRefused, "invitation code is unknown or used").WithHint("ask the operator for a new one")
 	}
 	delete(b.invites, req.Code)
-	name := inv.Subject
-	if req.Name != "" {
-		name = req.Name
-	}
-	b.cred = credential(name, inv.Roles...)
+	b.cred = credential(inv.Subject, inv.Roles...)
 	return *b.cred, nil
 }
 
