@@ -34,6 +34,7 @@ func (s *Seeker) advance(now time.Time) {
 		return
 	}
 	s.plan(now)
+	s.reconsider()
 	s.read(now)
 	if s.lazy() && !s.again && !s.enough() && s.complete() {
 		s.again = true // everything was read once and is not enough

@@ -67,7 +67,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		}
 	}
 	for _, t := range in.Children {
-		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != len(h.schema.dims) || !now.Before(t.Until) {
+		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {
 			continue
 		}
 		e := entry{holder: t.Holder, summary: t.Summary, epoch: t.Epoch, until: t.Until}

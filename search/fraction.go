@@ -22,7 +22,7 @@ func (d Dimension) fraction(v Value) float64 {
 	case KindEnum:
 		return clamp(float64(slices.Index(d.Values, v.text)) / float64(len(d.Values)))
 	case KindSet:
-		return float64(foldBits(d.setBits(v.set))) / (1 << singleBits)
+		return float64(bits.Reverse64(foldBits(d.setBits(v.set)))>>(64-singleBits)) / (1 << singleBits)
 	case KindPlace:
 		return interleave(placeBand(v.place.Lat, 90, placeFine), placeBand(v.place.Lon, 180, placeFine))
 	case KindCoordinate:
@@ -87,7 +87,8 @@ func (d Dimension) memberBit(m string) uint64 {
 }
 
 // foldBits folds 64 bits to singleBits, so that sets with different members
-// mostly get different keys.
+// mostly get different keys. The first members are its lowest bits, which come
+// first in a key.
 func foldBits(b uint64) uint64 {
 	var f uint64
 	for ; b != 0; b >>= singleBits {
@@ -107,10 +108,8 @@ const (
 	// placeBands is how many bands of latitude, and of longitude, occupancy
 	// maps have.
 	placeBands = 32
-	// axisBands is how many bands of each axis of a coordinate an occupancy map
-	// has, axisFine a key.
-	axisBands = 7
-	axisFine  = 8
+	// axisFine is how many bands of each axis of a coordinate a key has.
+	axisFine = 8
 	// heightBands is how many bands of its height an occupancy map has: below
 	// 1 ms, 2 ms, 4 ms and so on, the last without end.
 	heightBands = 8

@@ -418,7 +418,7 @@ func (h *Holder) withdraw(in Withdraw) {
 }
 
 func (h *Holder) push(now time.Time, in Push) {
-	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != len(h.schema.dims) {
+	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != h.schema.words {
 		return
 	}
 	parent, index := in.Child.Prefix.Parent()

@@ -113,3 +113,49 @@ func (s *Seeker) outlined(now time.Time) bool {
 	}
 	return false
 }
+
+const (
+	// disappointment is how many times as many cells as estimated are read
+	// before another tree is considered, and besides those disappointingReads.
+	disappointment, disappointingReads = 2, 8
+	// maxTrees bounds how many trees one query goes through.
+	maxTrees = 3
+)
+
+// reconsider goes over to another tree where the estimate for this one, which
+// takes conditions and order for independent, was far too good, and another
+// one's range alone promises less than what was read already.
+func (s *Seeker) reconsider() {
+	if s.outline == nil || s.tree == "" || s.query.Limit == 0 || len(s.tried) >= maxTrees {
+		return
+	}
+	t, _ := s.schema.Tree(s.tree)
+	children, _ := s.root(s.tree)
+	read, left := 0.0, 0.0
+	for _, v := range s.list {
+		switch {
+		case v.cell.Tree != s.tree:
+		case s.done(v):
+			read++
+		case s.wants(v):
+			left += math.Ceil(float64(v.summary.Count) / (leafAds / 2))
+		}
+	}
+	if read < disappointingReads+disappointment*s.outline.estimate(s.schema, s.query, t, children) {
+		return
+	}
+	whole := s.query
+	whole.Limit = 0
+	least, best := min(read, left), ""
+	for _, t := range s.schema.trees {
+		children, _ := s.root(t.Name)
+		if reads := s.outline.estimate(s.schema, whole, t, children); reads < least && !s.tried[t.Name] && !s.late[t.Name] {
+			least, best = reads, t.Name
+		}
+	}
+	if best != "" {
+		s.tried[s.tree], s.tried[best] = true, true
+		s.tree = best
+		s.visit(Root(best))
+	}
+}

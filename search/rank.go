@@ -92,7 +92,7 @@ func (o order) bound(m Summary) float64 {
 		return math.Inf(1)
 	}
 	if o.dim.Kind == KindCoordinate {
-		return o.latencyBound(set)
+		return o.latencyBound(m.Occupancy)
 	}
 	if o.query.Desc {
 		return -float64(bits.Len64(set)) / 64
@@ -100,11 +100,11 @@ func (o order) bound(m Summary) float64 {
 	return float64(bits.TrailingZeros64(set)) / 64
 }
 
-func (o order) latencyBound(set uint64) float64 {
+func (o order) latencyBound(occupancy []uint64) float64 {
 	if o.query.Desc {
 		return math.Inf(-1)
 	}
-	return latencyStep(leastRTT(set, *o.query.Origin))
+	return latencyStep(o.schema.leastRTT(o.index, occupancy, *o.query.Origin))
 }
 
 // latencyStep is the rank of a predicted round trip time in seconds: whole

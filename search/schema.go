@@ -89,6 +89,8 @@ type Schema struct {
 	dims        []Dimension
 	trees       []Tree
 	index       map[string]int
+	axes        []int // first of the words of a coordinate's axes in an occupancy, by dimension
+	words       int   // words of an occupancy
 	fingerprint uint64
 }
 
@@ -129,6 +131,13 @@ func NewSchema(dims []Dimension, composites ...Tree) (*Schema, error) {
 		}
 		s.trees = append(s.trees, Tree{Name: t.Name, Dims: slices.Clone(t.Dims)})
 	}
+	s.words, s.axes = len(s.dims), make([]int, len(s.dims))
+	for i, d := range s.dims {
+		if d.Kind == KindCoordinate {
+			s.axes[i] = s.words
+			s.words += len(dht.Coordinate{}.Vec)
+		}
+	}
 	s.fingerprint = s.hash()
 	return s, nil
 }
@@ -151,6 +160,9 @@ func (s *Schema) hash() uint64 {
 
 // Dimensions returns the dimensions in order. The caller must not change them.
 func (s *Schema) Dimensions() []Dimension { return s.dims }
+
+// Words returns how many words the occupancy of a Summary has.
+func (s *Schema) Words() int { return s.words }
 
 // Trees returns the trees in order. The caller must not change them.
 func (s *Schema) Trees() []Tree { return s.trees }

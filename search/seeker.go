@@ -175,6 +175,7 @@ type Seeker struct {
 	hints   map[CellID][]dht.Contact // holders of roots, as guides know them
 	outline *outline                 // nil without a sample
 	late    map[string]bool          // trees whose roots were waited for in vain
+	tried   map[string]bool          // trees that were given up, and this one
 	sample  Sample
 	seen    []Glimpse
 	guides  map[dht.PeerID]bool // those that were asked and have not answered
@@ -200,7 +201,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool),
+		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool), tried: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil

@@ -15,12 +15,13 @@ type Summary struct {
 	// Occupancy has 64 bits for each dimension of the schema, in order: bit i
 	// is set if an ad lies in the i-th 64th of the dimension's range (for a
 	// set: has member i; for a place: 32 bands of latitude, then 32 of
-	// longitude; for a coordinate: 7 bands of each axis and 8 of its height).
+	// longitude; for a coordinate: 8 bands of its height). Behind them are 64
+	// bands of each axis of each coordinate.
 	Occupancy []uint64
 }
 
 // NewSummary returns the summary of nothing.
-func (s *Schema) NewSummary() Summary { return Summary{Occupancy: make([]uint64, len(s.dims))} }
+func (s *Schema) NewSummary() Summary { return Summary{Occupancy: make([]uint64, s.words)} }
 
 // add widens m by an ad.
 func (s *Schema) add(m *Summary, ad *Ad) {
@@ -31,6 +32,11 @@ func (s *Schema) add(m *Summary, ad *Ad) {
 			continue
 		}
 		m.Occupancy[i] |= d.occupancy(v)
+		if d.Kind == KindCoordinate {
+			for axis, x := range v.coord.Vec {
+				m.Occupancy[s.axes[i]+axis] |= 1 << coordinateBand(x, 64)
+			}
+		}
 	}
 }
 
@@ -69,11 +75,7 @@ func (d Dimension) occupancy(v Value) uint64 {
 	case KindPlace:
 		return 1<<placeBand(v.place.Lat, 90, placeBands) | 1<<(placeBands+placeBand(v.place.Lon, 180, placeBands))
 	case KindCoordinate:
-		b := uint64(1) << (64 - heightBands + heightBand(v.coord.Height))
-		for axis, x := range v.coord.Vec {
-			b |= 1 << (axis*axisBands + coordinateBand(x, axisBands))
-		}
-		return b
+		return 1 << heightBand(v.coord.Height)
 	default:
 		return 1 << int(d.fraction(v)*64)
 	}
@@ -123,8 +125,12 @@ func (s *Schema) outcomes(p Predicate, occupancy []uint64) possible {
 		has := set&s.dims[i].occupancyOf(p) != 0
 		return possible{yes: has, no: true}
 	}
-	if k := s.dims[i].Kind; k == KindPlace || k == KindCoordinate {
+	switch s.dims[i].Kind {
+	case KindPlace:
 		return possible{yes: set != 0 && reaches(p, set), no: true}
+	case KindCoordinate:
+		return possible{yes: set != 0 && s.near(p, i, occupancy), no: true}
+	default:
 	}
 	yes, no := s.dims[i].split(p)
 	return possible{yes: set&yes != 0, no: set&no != 0}
@@ -177,20 +183,27 @@ func (d Dimension) splitCompare(p Compare) (yes, no uint64) {
 	}
 }
 
-// reaches tells whether a place or coordinate in the occupied bands may
-// satisfy p.
+// reaches tells whether a place in the occupied bands may satisfy p.
 func reaches(p Predicate, set uint64) bool {
-	switch p := p.(type) {
-	case Within:
-		lat, lon := withinBands(p)
-		return set&lat != 0 && set>>placeBands&lon != 0
-	case RTT:
-		for _, to := range p.To {
-			if leastRTT(set, to) > p.Most.Seconds()+1e-9 {
-				return false
-			}
+	w, ok := p.(Within)
+	if !ok {
+		return true
+	}
+	lat, lon := withinBands(w)
+	return set&lat != 0 && set>>placeBands&lon != 0
+}
+
+// near tells whether a coordinate in the occupied bands of dimension i may
+// satisfy p.
+func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
+	rtt, ok := p.(RTT)
+	if !ok {
+		return true
+	}
+	for _, to := range rtt.To {
+		if s.leastRTT(i, occupancy, to) > rtt.Most.Seconds()+1e-9 {
+			return false
 		}
-	default:
 	}
 	return true
 }
@@ -224,34 +237,37 @@ func bands(x, reach, most float64) (set uint64) {
 }
 
 // leastRTT bounds the round trip time in seconds from a coordinate to those in
-// the occupied bands from below.
-func leastRTT(set uint64, to dht.Coordinate) float64 {
+// the occupied bands of dimension i from below.
+func (s *Schema) leastRTT(i int, occupancy []uint64, to dht.Coordinate) float64 {
 	sum := 0.0
 	for axis, x := range to.Vec {
-		least := math.Inf(1)
-		for band := range axisBands {
-			if set>>(axis*axisBands+band)&1 == 1 {
-				least = min(least, axisGap(band, x))
-			}
-		}
-		sum += least * least
+		gap := axisGap(occupancy[s.axes[i]+axis], x)
+		sum += gap * gap
 	}
-	height := heightLeast(bits.TrailingZeros64(set >> (64 - heightBands)))
+	height := heightLeast(bits.TrailingZeros64(occupancy[i] | 1<<(heightBands-1)))
 	return max(0, math.Sqrt(sum)+height+to.Height-1e-9)
 }
 
-// axisGap is how far x is from a band of an axis; the outermost bands reach to
-// infinity.
-func axisGap(band int, x float64) float64 {
-	const width = 2 * coordinateSpan / axisBands
-	low, high := -coordinateSpan+width*float64(band), -coordinateSpan+width*float64(band+1)
-	if band == 0 {
-		low = math.Inf(-1)
+// axisGap is how far x is from the nearest occupied band of an axis; the
+// outermost bands reach to infinity.
+func axisGap(set uint64, x float64) float64 {
+	const width = 2 * coordinateSpan / 64
+	at := coordinateBand(x, 64)
+	least := math.Inf(1)
+	if up := set >> at; up != 0 {
+		if n := bits.TrailingZeros64(up); n == 0 {
+			return 0
+		} else {
+			least = -coordinateSpan + width*float64(at+n) - x
+		}
 	}
-	if band == axisBands-1 {
-		high = math.Inf(1)
+	if down := set << (63 - at); down != 0 {
+		least = min(least, x-(-coordinateSpan+width*float64(at-bits.LeadingZeros64(down)+1)))
 	}
-	return max(0, low-x, x-high)
+	if math.IsInf(least, 1) {
+		return 0 // of ads without a coordinate
+	}
+	return max(0, least)
 }
 
 // share estimates which part of a range matches p from the buckets in use,

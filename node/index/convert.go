@@ -43,7 +43,7 @@ func summaryToWire(m search.Summary) *wire.SearchSummary {
 
 func summaryFromWire(s *search.Schema, w *wire.SearchSummary) (search.Summary, error) {
 	m := search.Summary{Count: w.GetCount(), Occupancy: w.GetOccupancy()}
-	if len(m.Occupancy) != len(s.Dimensions()) {
+	if len(m.Occupancy) != s.Words() {
 		return m, fmt.Errorf("%w: summary of %d dimensions", errMessage, len(m.Occupancy))
 	}
 	return m, nil

@@ -73,7 +73,7 @@ func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) 
 		hash: make([]uint64, world.Market.Len()), leaf: cmp.Or(leaf, 256), cached: make(map[*cell]*search.Holder),
 	}
 	x.sample = x.leaf / 4
-	dims := len(x.schema.Dimensions())
+	dims := x.schema.Words()
 	x.occupy = make([]uint64, world.Market.Len()*dims)
 	var trees []*tree
 	for _, t := range x.schema.Trees() {
@@ -122,7 +122,7 @@ func spread(n int, do func(i int)) {
 
 // build makes the cell of keys low to high and all below.
 func (x *Index) build(t *tree, id search.CellID, low, high int) *cell {
-	dims := len(x.schema.Dimensions())
+	dims := x.schema.Words()
 	c := &cell{id: id, low: low, high: high, occupy: make([]uint64, dims)}
 	level := int(id.Prefix.Level)
 	c.inner = high-low > x.leaf && level < 64
@@ -242,26 +242,7 @@ func (x *Index) holder(c *cell) *search.Holder {
 		return h
 	}
 	now := x.world.Net.Clock()
-	in := search.Copy{Cell: c.id, Born: now.Add(-age), Inner: c.inner}
-	nodes := c.sample
-	if !c.inner {
-		nodes = nodes[:0:0]
-		for _, k := range x.trees[c.id.Tree].keys[c.low:c.high] {
-			nodes = append(nodes, k.node)
-		}
-	}
-	for _, n := range nodes {
-		in.Leases = append(in.Leases, search.Lease{Ad: x.world.Market.Ad(int(n)), From: x.world.Net.PeerID(n), Until: now.Add(age)})
-	}
-	c.table(func(below *cell) {
-		_, slot := below.id.Prefix.Parent()
-		for _, at := range x.holders(below) {
-			in.Children = append(in.Children, search.Told{
-				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Until: now.Add(age),
-				Summary: search.Summary{Count: uint32(below.high - below.low), Occupancy: below.occupy},
-			})
-		}
-	})
+	in := x.copyOf(c, now.Add(age), func(n network.NodeID) *search.Signed { return x.world.Market.Ad(int(n)) })
 	h := search.NewHolder(x.schema, search.HolderConfig{LeafAds: x.leaf, MaxPerPublisher: 1 << 30, MaxBytes: 1 << 40})
 	h.Step(now, search.Restore{Copy: in})
 	x.cached[c] = h
@@ -274,6 +255,52 @@ func (x *Index) holder(c *cell) *search.Holder {
 		delete(x.cached, old)
 	}
 	return h
+}
+
+// copyOf returns a cell as its holders have it, with leases that end at until.
+// Servers without an ad are left out.
+func (x *Index) copyOf(c *cell, until time.Time, ad func(network.NodeID) *search.Signed) search.Copy {
+	in := search.Copy{Cell: c.id, Born: x.world.Net.Clock().Add(-age), Inner: c.inner}
+	nodes := c.sample
+	if !c.inner {
+		nodes = nil
+		for _, k := range x.trees[c.id.Tree].keys[c.low:c.high] {
+			nodes = append(nodes, k.node)
+		}
+	}
+	for _, n := range nodes {
+		if ad := ad(n); ad != nil {
+			in.Leases = append(in.Leases, search.Lease{Ad: ad, From: x.world.Net.PeerID(n), Until: until})
+		}
+	}
+	c.table(func(below *cell) {
+		_, slot := below.id.Prefix.Parent()
+		for _, at := range x.holders(below) {
+			in.Children = append(in.Children, search.Told{
+				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Until: until,
+				Summary: search.Summary{Count: uint32(below.high - below.low), Occupancy: below.occupy},
+			})
+		}
+	})
+	return in
+}
+
+// each calls do for every cell that somebody holds.
+func (x *Index) each(do func(c *cell)) {
+	var walk func(c *cell)
+	walk = func(c *cell) {
+		if !c.inner || c.id.Prefix.Level%4 == 0 {
+			do(c)
+		}
+		for _, half := range c.halves {
+			if half != nil {
+				walk(half)
+			}
+		}
+	}
+	for _, name := range x.names {
+		walk(x.trees[name].root)
+	}
 }
 
 // Leaves returns the sizes of all leaf cells.

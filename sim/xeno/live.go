@@ -18,14 +18,18 @@ type LiveConfig struct {
 	Leaf int
 	// Renew is how often leases are renewed; 0 means 60 s.
 	Renew time.Duration
-	// Joining is the time over which Populate spreads joins; 0 means one
-	// Renew, so that renewals do not come all at once.
-	Joining time.Duration
+	// AtRest begins with the cells of an Index, so that only the publishers
+	// have to find them; otherwise Populate begins with nothing, and lasts
+	// until the cells are old enough to be trusted.
+	AtRest bool
 }
 
-// Settling is how long after the last join every cell is old enough to be
-// trusted: seven renewals, as queries have it, and one more.
-const Settling = 8 * time.Minute
+// These are what the machines have, as parts of Renew: how long leases last,
+// and how old cells must be to be trusted, in minutes.
+const (
+	leaseMinutes = 2.5
+	youngMinutes = 7
+)
 
 // A Live network is nodes with production's machines: each holds cells,
 // publishes its ad, and looks up holders, by messages in virtual time. It
@@ -56,41 +60,74 @@ type LiveStats struct {
 // NewLive returns a network in which nobody is up yet.
 func NewLive(world trial.World, cfg LiveConfig) *Live {
 	cfg.Renew = cmp.Or(cfg.Renew, time.Minute)
-	cfg.Joining = cmp.Or(cfg.Joining, cfg.Renew)
 	return &Live{
 		world: world, net: world.Net, schema: world.Market.Schema(), cfg: cfg, rng: world.Rand,
 		nodes: make([]*liveNode, world.Net.Len()),
 	}
 }
 
-// Populate lets every node of the network that answers join, one by one, and
-// waits until all cells are trusted. It returns the context's error.
+// Populate lets every node that answers join, their publishers one by one over
+// one Renew, and waits until all is settled. It returns the context's error.
 func (l *Live) Populate(ctx context.Context) error {
 	for i := range l.net.Len() {
 		id := network.NodeID(i) //nolint:gosec // below MaxNodes
-		if l.net.Answers(id) {
-			l.net.After(time.Duration(l.rng.Int64N(int64(l.cfg.Joining))), func() {
-				if l.net.Answers(id) {
-					l.Join(id)
-				}
-			})
+		if !l.net.Answers(id) {
+			continue
+		}
+		n := l.begin(id)
+		l.net.After(time.Duration(l.rng.Int64N(int64(l.cfg.Renew))), n.offer)
+	}
+	settling := (youngMinutes + 1) * l.cfg.Renew
+	if l.cfg.AtRest {
+		settling = l.cfg.Renew
+		if err := l.restore(ctx); err != nil {
+			return err
 		}
 	}
-	return l.net.Run(ctx, l.net.Now()+l.cfg.Joining+Settling)
+	return l.net.Run(ctx, l.net.Now()+l.cfg.Renew+settling)
+}
+
+// restore gives every node the cells that it holds at rest.
+func (l *Live) restore(ctx context.Context) error {
+	index, err := NewIndex(ctx, l.world, l.cfg.Leaf)
+	if err != nil {
+		return err
+	}
+	until := l.net.Clock().Add(time.Duration(leaseMinutes * float64(l.cfg.Renew)))
+	index.each(func(c *cell) {
+		in := index.copyOf(c, until, func(n network.NodeID) *search.Signed {
+			if l.nodes[n] == nil {
+				return nil
+			}
+			return l.nodes[n].ad
+		})
+		for _, at := range index.holders(c) {
+			if n := l.nodes[at]; n != nil && ctx.Err() == nil {
+				n.step(search.Restore{Copy: in})
+			}
+		}
+	})
+	return ctx.Err()
 }
 
 // Join begins a session of a node: it holds nothing, and publishes its ad. A
 // node that cannot be reached only comes up; it has no part in the search.
 func (l *Live) Join(id network.NodeID) {
 	l.net.Revive(id)
-	if l.nodes[id] != nil || !l.net.Answers(id) {
-		return
+	if l.nodes[id] == nil && l.net.Answers(id) {
+		l.begin(id).offer()
 	}
+}
+
+// begin makes a session of a node without a publisher's work.
+func (l *Live) begin(id network.NodeID) *liveNode {
 	l.stats.Joined++
 	n := &liveNode{
-		live: l, id: id, begun: l.net.Now(), located: make(map[search.CellID]*location),
-		holder: search.NewHolder(l.schema, search.HolderConfig{LeafAds: l.cfg.Leaf}),
-		pub:    search.NewPublisher(l.schema, search.PublisherConfig{Renew: l.cfg.Renew, Relocate: 5 * l.cfg.Renew}),
+		live: l, id: id, begun: l.net.Now(), located: make(map[search.CellID]*location), ad: l.world.Market.Ad(int(id)),
+		holder: search.NewHolder(l.schema, search.HolderConfig{
+			LeafAds: l.cfg.Leaf, Lease: time.Duration(leaseMinutes * float64(l.cfg.Renew)), PushEvery: l.cfg.Renew,
+		}),
+		pub: search.NewPublisher(l.schema, search.PublisherConfig{Renew: l.cfg.Renew, Relocate: 5 * l.cfg.Renew}),
 	}
 	l.nodes[id] = n
 	n.tick = func() {
@@ -100,7 +137,7 @@ func (l *Live) Join(id network.NodeID) {
 		}
 	}
 	l.net.After(time.Duration(l.rng.Int64N(int64(holderTick))), n.tick)
-	n.offer()
+	return n
 }
 
 // Leave ends the session of a node without a word, or after a second in which
@@ -204,6 +241,7 @@ type liveNode struct {
 
 	pub     *search.Publisher
 	ad      *search.Signed
+	offered bool          // the publisher has it
 	due     time.Duration // when a tick of the publisher is planned, 0: none
 	calls   int           // of the publisher, under way
 	waiting []func()      // calls beyond that

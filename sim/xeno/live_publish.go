@@ -13,9 +13,12 @@ func (n *liveNode) offer() {
 	if n.gone || n.leaving {
 		return
 	}
-	ad := n.live.world.Market.Ad(int(n.id))
-	changed, stats := n.ad != nil && n.ad.Ad.Seq < ad.Ad.Seq, &n.live.stats
-	n.ad = ad
+	ad := n.ad // cells at rest share it
+	if n.live.world.Market.Seq(int(n.id)) >= ad.Ad.Seq {
+		ad = n.live.world.Market.Ad(int(n.id))
+	}
+	changed, stats := n.offered && n.ad.Ad.Seq < ad.Ad.Seq, &n.live.stats
+	n.ad, n.offered = ad, true
 	if !changed {
 		n.publish(search.Offer{Ad: ad})
 		return

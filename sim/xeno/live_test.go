@@ -79,7 +79,7 @@ func TestExploreLive(t *testing.T) {
 		t.Skip()
 	}
 	w := newWorld(t, nodes, 1)
-	l := xeno.NewLive(w, xeno.LiveConfig{})
+	l := xeno.NewLive(w, xeno.LiveConfig{AtRest: os.Getenv("XENO_REST") != ""})
 	begin := time.Now()
 	if err := l.Populate(context.Background()); err != nil {
 		t.Fatal(err)
