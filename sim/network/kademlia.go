@@ -193,7 +193,7 @@ func (n *Network) Neighbours(of NodeID, count int) []NodeID {
 		found := nearest{key: n.pos[of], most: dht.K}
 		n.entries(&found, of, cpl)
 		for _, c := range found.list[:found.n] {
-			if n.Answers(c.node) {
+			if n.Answers(c.node) && n.Together(of, c.node) {
 				known = append(known, c.node)
 			}
 		}

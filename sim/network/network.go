@@ -71,6 +71,7 @@ type Network struct {
 	state  []uint8
 	load   []uint32     // messages received
 	tables *tables      // nil: derived
+	apart  []bool       // those cut off from the others; nil: nobody is
 	ids    []dht.PeerID // nil: made up
 	nodes  map[dht.PeerID]NodeID
 	sent   uint64
@@ -225,6 +226,22 @@ func (n *Network) Kill(id NodeID) { n.state[id] |= stateDead }
 // Revive brings a node back.
 func (n *Network) Revive(id NodeID) { n.state[id] &^= stateDead }
 
+// Cut loses every message between these nodes and the others from now on, in
+// place of an earlier cut; nobody: all are together again.
+func (n *Network) Cut(nodes []NodeID) {
+	n.apart = nil
+	if len(nodes) == 0 {
+		return
+	}
+	n.apart = make([]bool, len(n.pos))
+	for _, id := range nodes {
+		n.apart[id] = true
+	}
+}
+
+// Together tells whether messages between two nodes can arrive.
+func (n *Network) Together(a, b NodeID) bool { return n.apart == nil || n.apart[a] == n.apart[b] }
+
 // Loads returns how many messages each node received. The caller must not
 // change it.
 func (n *Network) Loads() []uint32 { return n.load }
@@ -274,13 +291,13 @@ func (n *Network) Request(from, to NodeID, deliver func(), done func(ok bool)) {
 	}
 	n.sent++
 	fail := func() { done(false) }
-	if n.drops() || !n.Answers(to) {
+	if n.drops() || !n.Answers(to) || !n.Together(from, to) {
 		n.After(n.cfg.Timeout, fail)
 		return
 	}
 	begin := n.Now()
 	n.After(n.delay(from, to), func() {
-		if !n.Answers(to) || n.drops() {
+		if !n.Answers(to) || !n.Together(from, to) || n.drops() {
 			n.After(max(0, n.cfg.Timeout-(n.Now()-begin)), fail)
 			return
 		}

@@ -172,6 +172,29 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestCut lets nobody talk across a cut.
+func TestCut(t *testing.T) {
+	n := make1(t, Config{Nodes: 10, Seed: 8})
+	arrives := func(from, to NodeID) (arrived, ok bool) {
+		n.Request(from, to, func() { arrived = true }, func(did bool) { ok = did })
+		_ = n.Run(context.Background(), n.Now()+time.Minute)
+		return arrived, ok
+	}
+	n.Cut([]NodeID{1, 2})
+	for _, pair := range []struct {
+		from, to NodeID
+		want     bool
+	}{{1, 2, true}, {3, 4, true}, {1, 3, false}, {3, 1, false}} {
+		if arrived, ok := arrives(pair.from, pair.to); arrived != pair.want || ok != pair.want {
+			t.Errorf("%d to %d: arrived %v, answered %v", pair.from, pair.to, arrived, ok)
+		}
+	}
+	n.Cut(nil)
+	if _, ok := arrives(1, 3); !ok {
+		t.Error("still apart")
+	}
+}
+
 // TestSame runs the same network twice.
 func TestSame(t *testing.T) {
 	run := func() string {
