@@ -147,6 +147,7 @@ func (n *Node) candidates(ctx context.Context, req *api.RunRequest, t *ledger.Te
 	var out []session.Candidate
 	for _, r := range answer.Results {
 		c := session.Candidate{Server: r.Signed.Ad.Server, Cap: req.Cap, Rates: adRates(r.Signed.Ad)}
+		c.Label = session.Label{Name: adText(r.Signed.Ad, "name"), City: adText(r.Signed.Ad, "city"), Country: adText(r.Signed.Ad, "country")}
 		if c.Cap == 0 {
 			c.Cap = capFor(c.Rates, t, d)
 		}

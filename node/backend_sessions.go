@@ -201,6 +201,7 @@ const settleWait = 10 * time.Second
 func (n *Node) bought(in session.Info) api.Session {
 	s := n.sessionOf(in)
 	s.Client, s.Server = n.id, in.Peer
+	s.ServerName, s.ServerPlace, s.ServerCountry = in.Label.Name, in.Label.City, in.Label.Country
 	return s
 }
 
@@ -208,6 +209,7 @@ func (n *Node) bought(in session.Info) api.Session {
 func (n *Node) hosted(in session.Info) api.Session {
 	s := n.sessionOf(in)
 	s.Hosted, s.Client, s.Server, s.ServerName = true, in.Peer, n.id, n.cfg.Name
+	s.ServerPlace, s.ServerCountry = n.cfg.Server.City, n.cfg.Server.Country
 	if d := n.server.drivers[hypervisor.Kind(in.Agreement.Terms.Environment)]; d != nil {
 		s.Driver = d.Name()
 	}

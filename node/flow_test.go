@@ -151,6 +151,9 @@ func TestFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = waitSettled(t, client, s.ID)
+	if s.ServerName != "cheap" || s.ServerPlace != "Oslo" || s.ServerCountry != "NO" {
+		t.Errorf("server is called %q, in %q, %q", s.ServerName, s.ServerPlace, s.ServerCountry)
+	}
 	logs, err := client.Logs(ctx, s.ID, 1<<16)
 	if err != nil || !strings.Contains(string(logs.Stdout), demo.DefaultAnswer) {
 		t.Errorf("output %q, %v; want %q", logs.Stdout, err, demo.DefaultAnswer)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,13 +61,27 @@ func newPs(a *app) *cobra.Command {
 						role = "server"
 					}
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", shortID(s.ID), s.State, s.Terms.Environment,
-						nameOr(s.ServerName, s.Server.Short()), role, s.Spent, s.Cap, formatTime(s.Expires))
+						serverLabel(s), role, s.Spent, s.Cap, formatTime(s.Expires))
 				}
 			})
 		},
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "also those that are over")
 	return cmd
+}
+
+// serverLabel is what the server of a session is called, with its place, or
+// the end of its peer ID.
+func serverLabel(s api.Session) string {
+	label := nameOr(s.ServerName, s.Server.Short())
+	place := s.ServerPlace
+	if place != "" && s.ServerCountry != "" {
+		place += ", "
+	}
+	if place += s.ServerCountry; place != "" {
+		label += " (" + place + ")"
+	}
+	return label
 }
 
 func newInspect(a *app) *cobra.Command {
@@ -95,7 +108,10 @@ func printSession(w io.Writer, s api.Session) {
 	if s.ExitCode != nil {
 		fmt.Fprintf(w, "exit code\t%d\n", *s.ExitCode)
 	}
-	fmt.Fprintf(w, "server\t%s\n", strings.TrimSpace(s.Server.String()+" "+s.ServerName))
+	fmt.Fprintf(w, "server\t%s\n", s.Server)
+	if label := serverLabel(s); label != s.Server.Short() {
+		fmt.Fprintf(w, "called\t%s\n", label)
+	}
 	fmt.Fprintf(w, "client\t%s\n", s.Client)
 	fmt.Fprintf(w, "environment\t%s, %d CPUs, %s memory, %s disk\n", s.Terms.Environment, s.Terms.CPUs, formatSize(s.Terms.MemoryBytes), formatSize(s.Terms.DiskBytes))
 	fmt.Fprintf(w, "image\t%s\n", nameOr(s.Terms.Image, "-"))

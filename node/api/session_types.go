@@ -127,8 +127,13 @@ type Session struct {
 	Client dht.PeerID `json:"client"`
 	// Server is who hosts.
 	Server dht.PeerID `json:"server"`
-	// ServerName is the server's label, where it is known.
+	// ServerName is the server's label, as it was advertised when the session
+	// was bought; empty where it is not known.
 	ServerName string `json:"server_name,omitempty"`
+	// ServerPlace is its town, as advertised.
+	ServerPlace string `json:"server_place,omitempty"`
+	// ServerCountry is its country, as advertised.
+	ServerCountry string `json:"server_country,omitempty"`
 	// Agreement links to the signed contract.
 	Agreement string `json:"agreement,omitempty"`
 	// Order links to the purchase order.

@@ -20,6 +20,7 @@ type Candidate struct {
 	Server dht.PeerID
 	Cap    ledger.Amount
 	Rates  ledger.Rates // as advertised: an agreement with higher ones is declined
+	Label  Label        // as advertised, kept with the session
 }
 
 // A BuyRequest says what to buy.
@@ -277,6 +278,11 @@ func (b *Buyer) sign(req BuyRequest, env *ledger.Envelope) (*bought, error) {
 	}
 	s.server = s.agreement.Server
 	s.rec = boughtRecord{State: StateAgreed, Revisions: [][]byte{env.Marshal()}, Created: b.cfg.Clock().UnixMilli()}
+	for _, c := range req.Candidates {
+		if c.Server == s.server {
+			s.rec.Label = c.Label.clean()
+		}
+	}
 	if err := b.records.save(s.id, s.rec); err != nil {
 		return nil, err
 	}

@@ -91,6 +91,7 @@ type boughtRecord struct {
 	Reason        ledger.Reason `json:"reason"`
 	Detail        string        `json:"detail"`
 	Settlement    []byte        `json:"settlement"`
+	Label         Label         `json:"label,omitzero"` // zero in records of earlier programs
 }
 
 // boughtStatus is the newest word of the server.
@@ -281,7 +282,7 @@ func (s *bought) info() Info {
 		Started: fromMillis(s.rec.Status.Started), Ended: fromMillis(s.rec.Status.Ended),
 		Reason: s.rec.Reason, Detail: s.rec.Detail, ExitCode: s.rec.Status.ExitCode,
 		Usage: newest.receipt.Usage, Readings: newest.receipt.Readings, Amount: newest.receipt.Amount,
-		Receipts: newest.receipt.Seq, Settlement: openSettlement(s.rec.Settlement),
+		Receipts: newest.receipt.Seq, Settlement: openSettlement(s.rec.Settlement), Label: s.rec.Label,
 	}
 	if in.Usage == (ledger.Usage{}) && s.rec.State == StateRunning {
 		in.Usage = s.rec.Status.Usage

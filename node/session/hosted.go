@@ -40,6 +40,7 @@ type Info struct {
 	Amount     ledger.Amount
 	Receipts   uint64 // sequence number of the newest
 	Settlement *ledger.Settlement
+	Label      Label // of the server, where it was bought
 }
 
 // hostedRecord is what a host keeps of a session on disk.

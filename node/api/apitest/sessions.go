@@ -50,7 +50,7 @@ func (b *Backend) Run(ctx context.Context, req api.RunRequest, progress func(api
 	b.orders[order].Free -= req.Cap
 	b.orders[order].Held += req.Cap
 	s := api.Session{
-		ID: req.Session, State: api.SessionRunning, Client: Peer("self"), Server: req.Server, ServerName: name,
+		ID: req.Session, State: api.SessionRunning, Client: Peer("self"), Server: req.Server, ServerName: name, ServerPlace: name, ServerCountry: "GB",
 		Agreement: "bafyagreement", Order: b.orders[order].CID, Terms: req.Terms, Rates: rates(0), Cap: req.Cap,
 		HostKey: b.HostKey, User: "root", Driver: "fake", Created: Epoch, Started: Epoch.Add(time.Second), Expires: Epoch.Add(time.Hour),
 	}
