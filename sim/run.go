@@ -42,7 +42,7 @@ func Run(ctx context.Context, s *Scenario, progress func(Progress)) (*report.Rep
 // steps is how many queries and other units of progress a repetition has.
 func (s *Scenario) steps() int {
 	asked := s.Queries.Count * len(s.Queries.Classes) * len(s.Algorithms)
-	if s.Queries.Warm && slices.Contains(s.Algorithms, algorithmXeno) {
+	if !s.dynamic() && s.Queries.Warm && slices.Contains(s.Algorithms, algorithmXeno) {
 		asked += s.Queries.Count * len(s.Queries.Classes)
 	}
 	return asked + unitLookups
@@ -86,6 +86,7 @@ type repetition struct {
 	queries  map[string][]search.Query
 	wanted   map[string][]oracle
 	rivals   *rival.Index
+	past     uint64 // events of worlds before this one
 	run      report.Run
 }
 
@@ -111,12 +112,16 @@ func (r *repetition) carryOut(ctx context.Context) error {
 	}
 	begin, events := r.scenario.now(), r.world.Net.Events()
 	for _, name := range r.scenario.Algorithms {
-		if err := r.measure(ctx, name); err != nil {
+		measure := r.measure
+		if r.scenario.dynamic() {
+			measure = r.measureLive
+		}
+		if err := measure(ctx, name); err != nil {
 			return err
 		}
 	}
 	e := &r.run.Engine
-	e.Events = r.world.Net.Events()
+	e.Events = r.past + r.world.Net.Events()
 	e.BytesPerNode = float64(r.world.Net.Bytes()) / float64(e.Nodes)
 	if took := r.scenario.now() - begin; took > 0 {
 		e.Speed = float64(e.Events-events) / took.Seconds()
@@ -157,8 +162,14 @@ func (r *repetition) draw(ctx context.Context) error {
 }
 
 // consult asks the oracle.
-func (r *repetition) consult(q search.Query) oracle {
-	silent := func(i int) bool { return !r.world.Net.Answers(network.NodeID(i)) } //nolint:gosec // below MaxNodes
+func (r *repetition) consult(q search.Query) oracle { return r.consultFrom(q, 0) }
+
+// consultFrom asks it for those that a node can reach.
+func (r *repetition) consultFrom(q search.Query, from network.NodeID) oracle {
+	silent := func(i int) bool {
+		id := network.NodeID(i) //nolint:gosec // below MaxNodes
+		return !r.world.Net.Answers(id) || !r.world.Net.Together(from, id)
+	}
 	ordered := q
 	ordered.Limit = 0
 	all := slices.DeleteFunc(r.world.Market.Select(ordered), silent)

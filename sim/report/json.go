@@ -129,7 +129,32 @@ func (s *Summary) object() *object {
 			o.Algorithms[r.Algorithm][r.Class] = map[string]any{"warm": figures}
 		}
 	}
+	for _, name := range o.Order {
+		if live := s.report.live(name); len(live) > 0 {
+			o.Algorithms[name]["live"] = live
+		}
+	}
 	return o
+}
+
+// live returns the figures of an algorithm in a network that changes: means
+// over the seeds that have them.
+func (r *Report) live(algorithm string) map[string]any {
+	if r == nil {
+		return nil
+	}
+	values, out := map[string][]float64{}, map[string]any{}
+	for i := range r.Runs {
+		if a := r.Runs[i].algorithm(algorithm); a != nil {
+			for name, x := range a.Live {
+				values[name] = append(values[name], x)
+			}
+		}
+	}
+	for name, xs := range values {
+		out[name] = number(mean(xs).Value)
+	}
+	return out
 }
 
 func (r Row) object() map[string]any {

@@ -44,7 +44,9 @@ type Algorithm struct {
 	Name string `json:"name"`
 	// Refresh is how many messages a server sends to renew its advertisement.
 	Refresh float64 `json:"messages_per_refresh"`
-	Classes []Class `json:"classes"`
+	// Live has figures of a network that changes, by the names below.
+	Live    map[string]float64 `json:"live,omitempty"`
+	Classes []Class            `json:"classes"`
 }
 
 // A Class is the queries of one class, by clients that never asked before or

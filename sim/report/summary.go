@@ -24,6 +24,17 @@ const (
 	Refresh       = "messages_per_refresh"
 )
 
+// Names of figures of an algorithm in a network that changes.
+const (
+	SearchableP50 = "publish_to_searchable_s_p50" // from an offer to the first question that finds it
+	SearchableP99 = "publish_to_searchable_s_p99"
+	Suppressed    = "changes_suppressed" // of those that matter to no summary, told to no cell above a leaf
+	DeadReturned  = "dead_returned"      // part of the servers in answers that are gone
+	RecallBefore  = "recall_before"      // the failure
+	RecallAfter   = "recall_after"       // in the half minute after it
+	RecallSettled = "recall_settled"     // from two minutes after it
+)
+
 // Figures returns the names of a class's figures, in the order of tables.
 func Figures() []string {
 	return []string{

@@ -20,8 +20,8 @@ type Sessions struct {
 	Graceful float64
 }
 
-// mean is how long a session lasts in the mean.
-func (s Sessions) mean() time.Duration {
+// Mean is how long a session lasts in the mean.
+func (s Sessions) Mean() time.Duration {
 	return time.Duration(float64(s.Scale) * math.Gamma(1+1/s.Shape))
 }
 
@@ -74,7 +74,7 @@ type Population interface {
 // Absent lets as many nodes be away as are in the long run, before the
 // population is made. The network's size is that of all who ever come.
 func (s Sessions) Absent(net *network.Network, rng *rand.Rand) {
-	share := float64(s.Away) / float64(s.Away+s.mean())
+	share := float64(s.Away) / float64(s.Away+s.Mean())
 	for i := range net.Len() {
 		if rng.Float64() < share {
 			net.Kill(network.NodeID(i)) //nolint:gosec // below MaxNodes
