@@ -236,10 +236,16 @@ func (n *Node) sessionOf(in session.Info) api.Session {
 		code := in.ExitCode
 		s.ExitCode = &code
 	}
-	if st := in.Settlement; st != nil {
-		s.Settlement = &api.Settlement{Paid: st.Paid, Fee: st.Fee, Released: st.Released, Time: time.Unix(st.Issued, 0).UTC()}
-	}
+	s.Settlement = settlementOf(&in)
 	return s
+}
+
+func settlementOf(in *session.Info) *api.Settlement {
+	st := in.Settlement
+	if st == nil {
+		return nil
+	}
+	return &api.Settlement{Paid: st.Paid, Fee: st.Fee, Released: st.Released, Time: time.Unix(st.Issued, 0).UTC()}
 }
 
 func stateOf(in session.Info) api.SessionState {
@@ -301,7 +307,7 @@ func (n *Node) Usage(_ context.Context, id ledger.ID) (api.Usage, error) {
 	if len(readings) == 0 && in.Usage != (ledger.Usage{}) {
 		readings = []ledger.Reading{{Source: "server", Usage: in.Usage}}
 	}
-	return api.Usage{Session: id, Readings: apiReadings(readings), Amount: in.Amount, Cap: in.Agreement.Cap}, nil
+	return api.Usage{Session: id, Readings: apiReadings(readings), Amount: in.Amount, Cap: in.Agreement.Cap, Settlement: settlementOf(&in)}, nil
 }
 
 func apiReadings(rs []ledger.Reading) []api.Reading {

@@ -124,9 +124,7 @@ func printSession(w io.Writer, s api.Session) {
 	if s.HostKey != "" {
 		fmt.Fprintf(w, "host key\t%s\n", s.HostKey)
 	}
-	if x := s.Settlement; x != nil {
-		fmt.Fprintf(w, "settled\tpaid %s (fee %s), released %s\n", x.Paid, x.Fee, x.Released)
-	}
+	printSettlement(w, s.Settlement)
 	if s.State.Stopped() || s.HostKey == "" || s.Hosted {
 		return
 	}
@@ -135,6 +133,13 @@ func printSession(w io.Writer, s api.Session) {
 		use = "Use it with: xeno ssh "
 	}
 	fmt.Fprintf(w, "\n%s%s\nEnd it with: xeno stop %s\n", use, shortID(s.ID), shortID(s.ID))
+}
+
+// printSettlement shows the end of the money, once it is reached.
+func printSettlement(w io.Writer, x *api.Settlement) {
+	if x != nil {
+		fmt.Fprintf(w, "settled\tpaid %s (fee %s), released %s\n", x.Paid, x.Fee, x.Released)
+	}
 }
 
 func newLogs(a *app) *cobra.Command {
@@ -214,6 +219,7 @@ func newUsage(a *app) *cobra.Command {
 				fmt.Fprintln(w, "METER\tRUNNING\tCPU\tRECEIVED\tSENT")
 				printReadings(w, u.Readings)
 				fmt.Fprintf(w, "\n%s of at most %s\n", u.Amount, u.Cap)
+				printSettlement(w, u.Settlement)
 			})
 		})
 }
@@ -231,6 +237,10 @@ func newReceipts(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			s, err := c.Session(ctx, id)
+			if err != nil {
+				return err
+			}
 			return a.print(receipts, func(w io.Writer) {
 				fmt.Fprintln(w, "SEQ\tTO\tCPU\tMETER\tAMOUNT\tSIGNED BY CLIENT\tCLAIMED\tFINAL")
 				for _, r := range receipts {
@@ -240,6 +250,7 @@ func newReceipts(a *app) *cobra.Command {
 					}
 					fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%v\t%v\t%s\n", r.Seq, formatTime(r.To), cpu, meter, r.Amount, r.Countersigned, r.Claimed, r.Reason)
 				}
+				printSettlement(w, s.Settlement)
 			})
 		})
 }

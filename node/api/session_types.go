@@ -218,6 +218,8 @@ type Usage struct {
 	Amount ledger.Amount `json:"amount"`
 	// Cap is the most it can cost.
 	Cap ledger.Amount `json:"cap"`
+	// Settlement is XenoCorp's final word; absent before.
+	Settlement *Settlement `json:"settlement,omitempty"`
 }
 
 // A Receipt is a signed statement of cumulative usage.

@@ -91,7 +91,8 @@ type boughtRecord struct {
 	Reason        ledger.Reason `json:"reason"`
 	Detail        string        `json:"detail"`
 	Settlement    []byte        `json:"settlement"`
-	Label         Label         `json:"label,omitzero"` // zero in records of earlier programs
+	Refused       bool          `json:"refused,omitempty"` // the server did not take the confirmation
+	Label         Label         `json:"label,omitzero"`    // zero in records of earlier programs
 }
 
 // boughtStatus is the newest word of the server.
@@ -341,7 +342,7 @@ func (b *Buyer) Stop(ctx context.Context, id ledger.ID) error {
 	if err != nil {
 		return err
 	}
-	if s.info().State == StateEnded {
+	if state := s.info().State; state == StateEnded || state == StateSettling {
 		return nil
 	}
 	_, err = b.ask(ctx, s.server, &wire.SessionRequest{Call: &wire.SessionRequest_Stop{Stop: &wire.SessionQuery{Id: id[:]}}})

@@ -18,6 +18,9 @@ const (
 	// followRetry is the longest pause between requests to a server that
 	// does not answer.
 	followRetry = 15 * time.Second
+	// releasePoll is the pause between questions to XenoCorp about a session
+	// that its server refused: nothing but time moves it.
+	releasePoll = time.Minute
 	// askTime bounds any other request.
 	askTime = 20 * time.Second
 )
@@ -131,12 +134,15 @@ func (b *Buyer) follow(s *bought) {
 // pursue makes the next step towards the end of a session.
 func (b *Buyer) pursue(s *bought) error {
 	s.mu.Lock()
-	state := s.rec.State
+	state, refused := s.rec.State, s.rec.Refused
 	last := min(s.agreement.Issued+int64(HoldTime/time.Second), s.agreement.Expires) // to be authorised
 	s.mu.Unlock()
 	now := b.cfg.Clock()
 	if now.After(s.released(b.cfg.ClaimGrace)) {
-		return b.conclude(s, true, "the server did not answer to the end; XenoCorp has released what it held")
+		if refused {
+			return b.awaitRelease(s)
+		}
+		return b.conclude(s, "the server did not answer to the end; XenoCorp has released what it held")
 	}
 	switch state {
 	case StateAgreed:
@@ -148,10 +154,13 @@ func (b *Buyer) pursue(s *bought) error {
 		err := b.advance(b.ctx, s)
 		var r *Refusal
 		if errors.As(err, &r) && r.Code != CodeBusy && r.Code != CodeInternal {
-			return b.conclude(s, false, "the server did not take the confirmation: "+r.Error())
+			return b.refused(s, r)
 		}
 		return err
 	case StateSettling:
+		if refused {
+			return b.awaitRelease(s)
+		}
 		return b.close(s)
 	default:
 		return b.poll(s, state)
@@ -185,7 +194,7 @@ func (b *Buyer) abandon(s *bought) error {
 	case err != nil:
 		return err
 	case env != nil:
-		return b.conclude(s, true, "this node was away until XenoCorp had released what it held")
+		return b.conclude(s, "this node was away until XenoCorp had released what it held")
 	}
 	// It is held: go on, so that the server settles it.
 	return b.advance(ctx, s)
@@ -228,17 +237,49 @@ func (b *Buyer) close(s *bought) error {
 	return b.update(s, func(r *boughtRecord) { r.State, r.Settlement = StateEnded, env.Marshal() })
 }
 
+// refused notes that the server did not take the confirmation. What XenoCorp
+// holds comes back by itself, and the session ends with its settlement.
+func (b *Buyer) refused(s *bought, why *Refusal) error {
+	return b.update(s, func(r *boughtRecord) {
+		r.State, r.Refused, r.Reason = StateSettling, true, ledger.ReasonFailed
+		r.Detail = clip("the server did not take the confirmation: " + why.Error())
+	})
+}
+
+// awaitRelease ends a refused session once XenoCorp has released what it
+// holds.
+func (b *Buyer) awaitRelease(s *bought) error {
+	ctx, cancel := context.WithTimeout(b.ctx, askTime)
+	env, err := b.cfg.Payer.Settlement(ctx, s.id)
+	cancel()
+	switch {
+	case errors.Is(err, ledger.ErrUnknown): // forgotten: settled long ago
+		return b.update(s, func(r *boughtRecord) { r.State = StateEnded })
+	case err != nil:
+		return err
+	case env != nil:
+		if err := env.Verify(ledger.KindSettlement, b.cfg.Corp); err != nil {
+			return fmt.Errorf("session: settlement: %w", err)
+		}
+		return b.update(s, func(r *boughtRecord) { r.State, r.Settlement = StateEnded, env.Marshal() })
+	}
+	select {
+	case <-b.ctx.Done():
+	case <-time.After(releasePoll):
+	}
+	return nil
+}
+
 // conclude ends a session that cannot be followed further, with XenoCorp's
-// settlement if there is one; due tells that there must be one by now if
-// XenoCorp ever knew the session.
-func (b *Buyer) conclude(s *bought, due bool, why string) error {
+// settlement: there must be one by now if XenoCorp ever knew the session.
+func (b *Buyer) conclude(s *bought, why string) error {
 	ctx, cancel := context.WithTimeout(b.ctx, askTime)
 	defer cancel()
 	env, err := b.cfg.Payer.Settlement(ctx, s.id)
 	switch {
 	case err != nil && !errors.Is(err, ledger.ErrUnknown):
 		return err
-	case err == nil && env == nil && due:
+	case err == nil && env == nil:
 		return errors.New("session: XenoCorp has not released what it holds yet; compare the clocks")
 	}
 	return b.update(s, func(r *boughtRecord) {

@@ -339,6 +339,7 @@ type world struct {
 	rates          ledger.Rates
 	order          *ledger.Envelope
 	changeHost     func(*HostConfig)
+	payer          Payer // of the client; nil: corp
 	serverCapacity Capacity
 }
 
@@ -407,10 +408,14 @@ func (w *world) startHost() {
 
 func (w *world) startBuyer() {
 	w.t.Helper()
+	payer := w.payer
+	if payer == nil {
+		payer = w.corp
+	}
 	var err error
 	w.buyer, err = NewBuyer(BuyerConfig{
 		Key: w.clientKey, Network: testNetwork, Corp: peerOf(w.corp.key), Dir: filepath.Join(w.dir, "client"),
-		Overlay: w.wires.join(peerOf(w.clientKey)), Payer: w.corp,
+		Overlay: w.wires.join(peerOf(w.clientKey)), Payer: payer,
 	})
 	if err != nil {
 		w.t.Fatal(err)

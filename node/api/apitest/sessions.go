@@ -133,7 +133,7 @@ func (b *Backend) Logs(ctx context.Context, id ledger.ID, limit int) (api.Logs, 
 // Usage implements api.Access.
 func (b *Backend) Usage(ctx context.Context, id ledger.ID) (api.Usage, error) {
 	s, err := b.Session(ctx, id)
-	return api.Usage{Session: id, Readings: readings(), Amount: s.Spent, Cap: s.Cap}, err
+	return api.Usage{Session: id, Readings: readings(), Amount: s.Spent, Cap: s.Cap, Settlement: s.Settlement}, err
 }
 
 func readings() []api.Reading {
