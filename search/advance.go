@@ -35,6 +35,7 @@ func (s *Seeker) advance(now time.Time) {
 	}
 	s.plan(now)
 	s.reconsider()
+	s.hurry()
 	s.read(now)
 	if s.lazy() && !s.again && !s.enough() && s.complete() {
 		s.again = true // everything was read once and is not enough
@@ -97,9 +98,7 @@ func (s *Seeker) plan(now time.Time) {
 		return
 	}
 	if s.outline != nil {
-		if s.outlined(now) {
-			s.eager = s.outline.total*s.outline.match < scarce*float64(s.query.Limit)
-		}
+		s.outlined(now)
 		if s.tree != "" || len(s.late) < len(s.schema.trees) {
 			return
 		}
@@ -135,10 +134,23 @@ func (s *Seeker) plan(now time.Time) {
 		s.tree = s.trees[0]
 		s.fallBack()
 	}
-	if children, ok := s.root(s.tree); ok {
-		_, matches := s.schema.outlook(s.query.Where, children)
-		s.eager = matches < scarce*float64(s.query.Limit)
+}
+
+// hurry makes a query without order ask the holders of every cell that it
+// would ask in the end at once, where it cannot hope to have enough before.
+func (s *Seeker) hurry() {
+	if s.eager || s.tree == "" || !s.lazy() {
+		return
 	}
+	hoped := float64(len(s.active))
+	for _, v := range s.list {
+		if v.cell.Tree == s.tree && v.answers == 0 && !v.glimpsed {
+			hoped += v.expect
+		}
+	}
+	// Before the root has answered nothing is known.
+	root := s.visits[Root(s.tree)]
+	s.eager = (root.answers > 0 || root.glimpsed) && hoped < scarce*float64(s.query.Limit)
 }
 
 // cheapest returns the least cost of the trees whose roots have answered.
@@ -215,12 +227,16 @@ func (s *Seeker) read(now time.Time) {
 		}
 		return cmp.Compare(b.expect, a.expect)
 	})
-	busy := 0
+	busy, read := 0, 0
 	for _, v := range open {
-		if v.started && !s.done(v) {
+		switch {
+		case s.done(v):
+			read++
+		case v.started:
 			busy++
 		}
 	}
+	most := s.width(read)
 	var wake time.Time
 	hoped := 0.0 // matches from cells that are asked already and come first
 	for _, v := range open {
@@ -228,7 +244,7 @@ func (s *Seeker) read(now time.Time) {
 			continue
 		}
 		if !v.started {
-			if busy >= s.cfg.InFlight || busy >= s.least() && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
+			if busy >= most || busy >= s.least(most) && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
 				continue
 			}
 			v.started = true
@@ -246,16 +262,22 @@ func (s *Seeker) read(now time.Time) {
 	}
 }
 
+// width is how many cells are read at once at most: more, the more were read,
+// so that a query that turns out to be long does not take so long as well.
+func (s *Seeker) width(read int) int {
+	return max(s.cfg.InFlight, min(s.cfg.InFlight+read/2, maxInFlight))
+}
+
 // least is how many cells are read at once at least, however much they promise:
 // where an order is wanted the next ones may have to be read all the same.
-func (s *Seeker) least() int {
+func (s *Seeker) least(most int) int {
 	switch {
 	case s.query.Limit == 0:
-		return s.cfg.InFlight
+		return most
 	case s.order.none():
 		return 1
 	default:
-		return s.cfg.InFlight / 2
+		return most / 2
 	}
 }
 

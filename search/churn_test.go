@@ -3,6 +3,8 @@ package search
 import (
 	"testing"
 	"time"
+
+	"github.com/xenoserver/xeno/dht"
 )
 
 // everything is asked of all replicas: what any holder leases is found.
@@ -177,5 +179,52 @@ func TestLease(t *testing.T) {
 	w.run(60 * time.Second)
 	if a := w.search(Query{}, everything); len(a.Results) != 0 {
 		t.Errorf("%d results after the lease ended, want 0", len(a.Results))
+	}
+}
+
+// TestGuides enters by the hints of participants nearby, of whom some or all
+// name wrong holders, or by what an earlier query saw.
+func TestGuides(t *testing.T) {
+	w := newWorld(t, 7, 30, 16)
+	for range 120 {
+		w.publish(randomAd(w.rng, w.now))
+	}
+	w.run(3 * time.Minute)
+	honest, liar := dht.Contact{ID: randomID(w.rng)}, dht.Contact{ID: randomID(w.rng)}
+	w.liars = map[dht.PeerID]bool{liar.ID: true}
+	for _, guides := range [][]dht.Contact{{honest, honest}, {honest, liar}, {liar, liar}} {
+		for range 30 {
+			q := randomQuery(w.rng)
+			w.compare(q, w.search(q, SeekerConfig{Guides: guides}))
+		}
+	}
+}
+
+// TestKnown lets queries use what earlier ones saw, while ads come and go.
+func TestKnown(t *testing.T) {
+	w := newWorld(t, 8, 30, 16)
+	for range 120 {
+		w.publish(randomAd(w.rng, w.now))
+	}
+	w.run(3*time.Minute + 20*time.Second) // no renewal is under way
+	known, sample := make(map[CellID]Glimpse), Sample{}
+	for i := range 60 {
+		if i%5 == 0 {
+			w.publish(randomAd(w.rng, w.now))
+			w.publisher(w.pubs[i], Stop{})
+			w.run(7 * time.Second)
+		}
+		q := randomQuery(w.rng)
+		finish := w.finish(q, SeekerConfig{Known: known, Sample: sample})
+		w.compare(q, finish.Answer)
+		for _, g := range finish.Seen {
+			known[g.Cell] = g
+		}
+		if len(finish.Sample.Ads) > 0 {
+			sample = finish.Sample
+		}
+	}
+	if len(known) == 0 || len(sample.Ads) == 0 {
+		t.Error("nothing was remembered")
 	}
 }

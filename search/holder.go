@@ -218,7 +218,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			c.widenChild(h.schema, slot, in.Ad.Ad, until)
 		}
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
-		if p.Settled && !(id.Prefix.table() && c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
+		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
 			if held {
 				c.leases[at].until = earlier(c.leases[at].until, now.Add(lingering))
 			}

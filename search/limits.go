@@ -77,6 +77,9 @@ const (
 	// maxEntries bounds the holders that a parent remembers for one child:
 	// twice the replicas, for those that came and went.
 	maxEntries = 2 * Replicas
+	// maxInFlight bounds the cells that a long query reads at once, two or three
+	// messages each.
+	maxInFlight = 32
 	// maxGuides is how many participants nearby are asked for the holders of
 	// roots: two, since one may be slow, or lie.
 	maxGuides = 2

@@ -89,29 +89,28 @@ func (s *Seeker) best() (tree string) {
 // another's has answered.
 const rootCost = 1.5
 
-// outlined chooses the tree by the sample. It is false while its root is
-// awaited, or when every root was waited for in vain.
-func (s *Seeker) outlined(now time.Time) bool {
+// outlined chooses the tree by the sample, unless its root is awaited, or
+// every root was waited for in vain.
+func (s *Seeker) outlined(now time.Time) {
 	for range s.schema.trees {
 		tree := s.best()
 		if tree == "" {
-			return false
+			return
 		}
 		v := s.visit(Root(tree))
 		if v.answers > 0 || v.glimpsed {
 			s.tree = tree
-			return true
+			return
 		}
 		if v.lastAsk.IsZero() && !s.dead(v) {
-			return false // it is asked now
+			return // it is asked now
 		}
 		if due := v.lastAsk.Add(2 * v.patience); !s.dead(v) && now.Before(due) {
 			s.effects = append(s.effects, Wake{At: due})
-			return false
+			return
 		}
 		s.late[tree] = true
 	}
-	return false
 }
 
 const (

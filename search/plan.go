@@ -9,7 +9,7 @@ import (
 // maxCandidates bounds the trees whose roots a query asks when it knows
 // nothing: one will do, another is for the case that it is slow or the better
 // guess.
-const maxCandidates = 2
+const maxCandidates = 3
 
 // candidates returns the trees worth comparing for q, the most promising
 // first, judged from the query alone. There is always one.

@@ -255,11 +255,11 @@ func axisGap(set uint64, x float64) float64 {
 	at := coordinateBand(x, 64)
 	least := math.Inf(1)
 	if up := set >> at; up != 0 {
-		if n := bits.TrailingZeros64(up); n == 0 {
+		n := bits.TrailingZeros64(up)
+		if n == 0 {
 			return 0
-		} else {
-			least = -coordinateSpan + width*float64(at+n) - x
 		}
+		least = -coordinateSpan + width*float64(at+n) - x
 	}
 	if down := set << (63 - at); down != 0 {
 		least = min(least, x-(-coordinateSpan+width*float64(at-bits.LeadingZeros64(down)+1)))

@@ -25,7 +25,8 @@ type world struct {
 	queue  events
 	seq    int
 	steps  int
-	leaf   int // LeafAds of the holders
+	leaf   int                 // LeafAds of the holders
+	liars  map[dht.PeerID]bool // name wrong holders when they are consulted
 
 	publishes, lookups int
 }
@@ -217,18 +218,38 @@ func (w *world) publisher(pub *Publisher, in PublisherInput) {
 	}
 }
 
+// guide returns who holds a cell, as a participant says who may lie.
+func (w *world) guide(id dht.PeerID, cell CellID) []dht.Contact {
+	if w.liars[id] {
+		return []dht.Contact{{ID: w.peers[0].id}, {ID: w.peers[1].id}, {ID: w.peers[2].id}, {ID: randomID(w.rng)}}
+	}
+	return w.closest(cell)
+}
+
 // search runs a query to its end.
 func (w *world) search(q Query, cfg SeekerConfig) Answer {
+	w.t.Helper()
+	return w.finish(q, cfg).Answer
+}
+
+// finish runs a query to its end, and returns also what it saw.
+func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 	w.t.Helper()
 	s, err := NewSeeker(w.schema, q, cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var answer *Answer
+	var answer *Finish
 	var step func(in SeekerInput)
 	step = func(in SeekerInput) {
 		for _, e := range s.Step(w.now, in) {
 			switch e := e.(type) {
+			case Consult:
+				in := Guided{From: e.To.ID}
+				for _, c := range e.Cells {
+					in.Glimpses = append(in.Glimpses, Glimpse{Cell: c, Holders: w.guide(e.To.ID, c)})
+				}
+				w.after(w.latency(), func() { step(in) })
 			case Locate:
 				w.after(w.latency(), func() { step(Located{e.Cell, w.closest(e.Cell)}) })
 			case Ask:
@@ -247,8 +268,7 @@ func (w *world) search(q Query, cfg SeekerConfig) Answer {
 			case Wake:
 				w.after(max(0, e.At.Sub(w.now)), func() { step(SeekerTick{}) })
 			case Finish:
-				a := e.Answer
-				answer = &a
+				answer = &e
 			}
 		}
 	}

@@ -146,7 +146,7 @@ func FuzzReply(f *testing.F) {
 				todo = append(todo, seeker.Step(now, search.Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})...)
 			case search.Finish:
 				return
-			case search.Verify, search.Wake:
+			case search.Consult, search.Verify, search.Wake:
 			}
 		}
 		t.Fatal("the query neither ends nor waits")
