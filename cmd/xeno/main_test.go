@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command lines in testdata/script. The script command
 // "daemon" serves a fake backend in the home directory:
 //
-//	daemon [operator] [hold] [unregistered CODE] [stranger]
+//	daemon [operator] [hold] [lines] [unregistered CODE] [stranger]
 //
 // hold keeps WASI sessions running, stranger answers ssh with another host key
 // than the agreed one.
@@ -58,6 +58,9 @@ func cmdDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	fake.Operate = slices.Contains(args, "operator")
 	fake.Hold = slices.Contains(args, "hold")
+	if slices.Contains(args, "lines") { // of held sessions, which then end
+		fake.Lines = 4
+	}
 	host := newHost(ts)
 	fake.HostKey = host.agreed(slices.Contains(args, "stranger"))
 	fake.Dial = func(ctx context.Context, id ledger.ID, port int) (net.Conn, error) {

@@ -13,9 +13,6 @@ import (
 	"github.com/xenoserver/xeno/node/api"
 )
 
-// maxLogs is the most output that is fetched of a session.
-const maxLogs = 1 << 20
-
 // sessionVerb makes a verb that takes one session.
 func sessionVerb(a *app, use, short, example string, f func(ctx context.Context, c *api.Client, id ledger.ID) error) *cobra.Command {
 	return &cobra.Command{
@@ -140,25 +137,6 @@ func printSettlement(w io.Writer, x *api.Settlement) {
 	if x != nil {
 		fmt.Fprintf(w, "settled\tpaid %s (fee %s), released %s\n", x.Paid, x.Fee, x.Released)
 	}
-}
-
-func newLogs(a *app) *cobra.Command {
-	var limit int
-	cmd := sessionVerb(a, "logs SESSION", "Show the newest output of an environment", "  xeno logs 1f2e3d4c\n  xeno logs 1f2e3d4c --limit 1000",
-		func(ctx context.Context, c *api.Client, id ledger.ID) error {
-			logs, err := c.Logs(ctx, id, limit)
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return a.print(logs, nil)
-			}
-			_, _ = a.stderr.Write(logs.Stderr)
-			_, err = a.stdout.Write(logs.Stdout)
-			return err
-		})
-	cmd.Flags().IntVar(&limit, "limit", 64<<10, "most `bytes` of each output")
-	return cmd
 }
 
 func newStop(a *app) *cobra.Command {

@@ -133,7 +133,7 @@ func sessionRoutes(b Backend) []route {
 			timeout: callTimeout, handle: extend(b),
 		},
 		{
-			method: http.MethodGet, path: "/v1/sessions/{id}/logs", id: "logs", summary: "its newest output",
+			method: http.MethodGet, path: "/v1/sessions/{id}/logs", id: "logs", summary: "its newest output; to follow it, ask again and show what comes after the part already seen",
 			params: []param{id("session"), limit}, response: reflect.TypeFor[Logs](), timeout: callTimeout, handle: logs(b),
 		},
 		byID(http.MethodGet, "/v1/sessions/{id}/usage", "usage", "its newest meter readings", "session", b.Usage),

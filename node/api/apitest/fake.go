@@ -39,6 +39,9 @@ type Backend struct {
 	HostKey string
 	// Hold keeps WASI sessions running until they are stopped.
 	Hold bool
+	// Lines is how many lines a held session writes, one for each call of Logs;
+	// then it ends. 0: it writes one line and goes on.
+	Lines int
 
 	mu       sync.Mutex
 	cred     *api.Credential
@@ -49,6 +52,7 @@ type Backend struct {
 	credit   ledger.Amount
 	invites  map[string]api.Invitation
 	commands int
+	written  int // lines of the held session
 }
 
 var _ api.Backend = (*Backend)(nil)

@@ -2,6 +2,7 @@ package apitest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"time"
@@ -127,7 +128,20 @@ func (b *Backend) Logs(ctx context.Context, id ledger.ID, limit int) (api.Logs, 
 		return api.Logs{}, err
 	}
 	out := []byte("hello from the fake\n")
-	return api.Logs{Stdout: out[:min(limit, len(out))]}, nil
+	if b.Lines == 0 {
+		return api.Logs{Stdout: out[:min(limit, len(out))]}, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.written = min(b.written+1, b.Lines)
+	if b.written == b.Lines {
+		b.settleLocked(b.findLocked(id), ledger.ReasonDone)
+	}
+	out = nil
+	for i := range b.written {
+		out = fmt.Appendf(out, "line %d\n", i+1)
+	}
+	return api.Logs{Stdout: out[len(out)-min(limit, len(out)):]}, nil
 }
 
 // Usage implements api.Access.
