@@ -48,6 +48,4 @@ const (
 	verdictLife = 24 * time.Hour
 	// saveInterval is how often Usage writes down what it read.
 	saveInterval = 5 * time.Second
-	// pollInterval is how often a lock or a monitor is tried.
-	pollInterval = 5 * time.Millisecond
 )

@@ -27,9 +27,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/xenoserver/xeno/hypervisor"
 	"github.com/xenoserver/xeno/hypervisor/cgroup"
@@ -187,7 +184,7 @@ func (d *Driver) reserve(ctx context.Context, dir string) (unlock func(), err er
 			unlock()
 			return nil, fmt.Errorf("qemu: %s: %w", filepath.Base(dir), hypervisor.ErrExists)
 		}
-		if empty(dir) {
+		if process.OnlyLock(dir) {
 			return unlock, nil
 		}
 		err = d.erase(ctx, filepath.Base(dir))
@@ -196,14 +193,6 @@ func (d *Driver) reserve(ctx context.Context, dir string) (unlock func(), err er
 			return nil, err
 		}
 	}
-}
-
-const lockName = "lock"
-
-// empty tells whether dir holds nothing but its lock.
-func empty(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err == nil && len(entries) == 1
 }
 
 // started tells whether a start in dir came to its end.
@@ -215,40 +204,11 @@ func started(dir string) bool {
 // lockInstance waits for the lock of an instance. Errors wrap os.ErrNotExist
 // when there is no such instance, or no more.
 func lockInstance(ctx context.Context, dir string) (unlock func(), err error) {
-	name := filepath.Join(dir, lockName)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	unlock, err = process.LockDir(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("qemu: %w", err)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("qemu: lock %s: %w", name, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("qemu: wait for %s: %w", name, ctx.Err())
-		case <-time.After(pollInterval):
-		}
-	}
-	// The file may have been deleted, with its directory, before it was ours.
-	held, err := f.Stat()
-	if err == nil {
-		var now os.FileInfo
-		if now, err = os.Stat(name); err == nil && !os.SameFile(held, now) {
-			err = os.ErrNotExist
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("qemu: %s: %w", name, err)
-	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }
 
 // erase removes all traces of an instance that does not run. The caller holds

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/process"
 )
 
 // recordVersion is the format of instance.json. History: 1, the first.
@@ -86,16 +87,7 @@ func (r record) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("qemu: record: %w", err)
 	}
-	name := filepath.Join(dir, recordName)
-	f, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("qemu: record: %w", err)
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(name+".new", name)
-	}
-	if err != nil {
+	if err := process.ReplaceFile(filepath.Join(dir, recordName), data); err != nil {
 		return fmt.Errorf("qemu: record: %w", err)
 	}
 	return nil
