@@ -151,6 +151,28 @@ func TestFloors(t *testing.T) {
 	}
 }
 
+// TestOneSearch: what is simulated is what runs. The simulator and the daemon
+// both drive the machines of package search, the simulator's lookups and
+// coordinates are those of package dht, and nothing of the simulator reaches
+// the network's code.
+func TestOneSearch(t *testing.T) {
+	for _, pkg := range []string{"sim/xeno", "node/index"} {
+		imports := strings.Fields(list(t, "-f", `{{join .Imports " "}}`, module+"/"+pkg))
+		if !slices.Contains(imports, module+"/search") {
+			t.Errorf("%s does not import search, whose machines it must run", pkg)
+		}
+	}
+	for line := range strings.Lines(list(t, "-f", `{{.ImportPath}} {{join .Deps " "}}`, module+"/sim/...")) {
+		fields := strings.Fields(line)
+		for _, dep := range fields[1:] {
+			own, _ := strings.CutPrefix(dep, module+"/")
+			if speaks(own) || strings.HasPrefix(dep, "github.com/libp2p/") {
+				t.Errorf("%s depends on %s: the simulator runs pure machines", fields[0], dep)
+			}
+		}
+	}
+}
+
 // speaks tells whether a package may speak to the network.
 func speaks(pkg string) bool {
 	for _, door := range []string{"dht/kad", "node"} {
