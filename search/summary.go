@@ -212,7 +212,7 @@ func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
 // of p touches.
 func withinBands(p Within) (lat, lon uint64) {
 	const slack = 1e-6 // degrees, for what rounding may lose
-	angle := p.Km/earthKm + slack*math.Pi/180
+	angle := min(p.Km/earthKm, math.Pi) + slack*math.Pi/180
 	lat = bands(p.Center.Lat, angle*180/math.Pi+slack, 90)
 	reach := 180.0
 	// The circle's widest parallel is nearer to the pole than its centre;
