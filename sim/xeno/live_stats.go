@@ -23,9 +23,11 @@ type Changes struct {
 const lookAt = 8
 
 // idle tells whether every root already expects an ad like this where it
-// stands, so that nobody above the leaves need hear of it.
+// stands, so that nobody above the leaves need hear of it. What is in the
+// sample of a root is never idle: the sample must be as it is.
 func (l *Live) idle(ad *search.Signed) bool {
 	want := l.schema.SummaryOf(ad).Occupancy
+	itself := search.Query{Where: search.Compare{Dim: search.DimServer, Op: search.OpEqual, Value: search.Text(ad.Ad.Server.String())}, Limit: 1}
 	for _, t := range l.schema.Trees() {
 		root := search.Root(t.Name)
 		key := l.schema.KeyOf(t, ad)
@@ -33,7 +35,10 @@ func (l *Live) idle(ad *search.Signed) bool {
 		if len(holders) == 0 {
 			return false
 		}
-		reply := l.answer(holders[0], search.CellQuery{Cell: root, Query: search.Query{Limit: 1}, Whole: true})
+		reply := l.answer(holders[0], search.CellQuery{Cell: root, Query: itself, Whole: true})
+		if reply.Inner && reply.Matched > 0 {
+			return false
+		}
 		expected := !reply.Inner // a root that is a leaf has nobody above
 		for _, c := range reply.Children {
 			below := root.Prefix.Child(c.Index)

@@ -167,7 +167,8 @@ func TestLiveSame(t *testing.T) {
 		out := fmt.Sprintf("%+v %d\n", l.Stats(), w.Net.Events())
 		x := xeno.New(l, xeno.Options{Verify: true})
 		for _, task := range queries(t, w, 1) {
-			for task.Client = 0; !w.Net.Answers(task.Client); task.Client++ {
+			for !w.Net.Answers(task.Client) {
+				task.Client++
 			}
 			out += fmt.Sprintln(ask(t, w.Net, x, task))
 		}
