@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/sim/market"
 	"github.com/xenoserver/xeno/sim/report"
 	"github.com/xenoserver/xeno/sim/trial"
 )
@@ -35,21 +36,33 @@ func TestHonesty(t *testing.T) {
 			t.Errorf("lookup: %.2f requests answered with tables %s, %.2f with real ones: at most %g apart", sim.served, sim.name, truly.served, likeness)
 		}
 	}
-	asked, different := 0, 0
-	for i, wave := range truly.findings {
-		for j, f := range wave {
-			asked += f.lookups
-			if f.matches != sims[0].findings[i][j].matches {
-				different++
+	same(t, s, sims[0], truly)
+}
+
+// same compares the answers with each other: where any matches will do they
+// may differ, but what is counted is the same.
+func same(t *testing.T, s script, sim, truly *outcome) {
+	t.Helper()
+	lookups, others := 0, 0
+	for i, wave := range s.queries {
+		for j, q := range wave {
+			a, b := sim.findings[i][j], truly.findings[i][j]
+			lookups += b.lookups
+			if !slices.Equal(a.servers, b.servers) {
+				others++
+			}
+			if q.class == market.Count && a.matches != b.matches {
+				t.Errorf("query %v: %d match, real hosts say %d", q.query.Where, a.matches, b.matches)
 			}
 		}
 	}
-	t.Logf("queries of real hosts: %d lookups; %d estimates differ", asked, different)
+	t.Logf("%d answers have other servers, as good; real hosts looked %d cells up", others, lookups)
 }
 
-// likeness is by how much the mean number of requests may differ: the pings of
-// a hundred hosts, which are counted too, make two in a hundred of noise.
-const likeness = 0.1
+// likeness is by how much the mean number of requests may differ. What real
+// hosts answer for other reasons, such as pings, can only be estimated: most
+// runs of this test lay within 5 % of the simulator.
+const likeness = 0.15
 
 // A measure is a figure of every lookup or query.
 type measure struct {
