@@ -84,12 +84,16 @@ func (r *seeking) drive(ctx context.Context, machine *search.Seeker) (search.Fin
 	var in search.SeekerInput = search.Start{}
 	for {
 		now := time.Now()
+		var due time.Time // of several wakes the first counts: it brings the others
 		for _, e := range machine.Step(now, in) {
 			if f, ok := e.(search.Finish); ok {
 				return f, nil
 			}
 			if w, ok := e.(search.Wake); ok {
-				wake.Reset(max(w.At.Sub(now), time.Millisecond))
+				if due.IsZero() || w.At.Before(due) {
+					due = w.At
+					wake.Reset(max(due.Sub(now), time.Millisecond))
+				}
 				continue
 			}
 			r.do(ctx, e)

