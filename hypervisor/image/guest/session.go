@@ -22,6 +22,9 @@ type session struct {
 	term   *terminal // nil without pty-req
 	pid    int       // of the program; 0 before it starts
 	ended  atomic.Bool
+	// answered is closed when the client was told that the program started: a
+	// channel that closes before that has refused, for all the client knows.
+	answered chan struct{}
 }
 
 func (s *server) session(nc ssh.NewChannel) {
@@ -29,14 +32,19 @@ func (s *server) session(nc ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	x := &session{server: s, ch: ch, env: []string{
+	x := &session{server: s, ch: ch, answered: make(chan struct{}), env: []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + s.home, "USER=root", "LOGNAME=root", "SHELL=" + s.shell,
 	}}
+	started := false
 	for r := range requests {
 		ok := x.handle(r)
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
+		}
+		if x.pid != 0 && !started {
+			started = true
+			close(x.answered)
 		}
 	}
 	// The client closed the channel, or the program ended.
@@ -209,6 +217,7 @@ func (x *session) spawn(args []string, files [3]*os.File, ctty bool) (<-chan sys
 // exit tells the client how the program ended and closes the channel.
 func (x *session) exit(status syscall.WaitStatus) {
 	x.ended.Store(true)
+	<-x.answered
 	if status.Signaled() {
 		name := strings.TrimPrefix(unix.SignalName(status.Signal()), "SIG")
 		_, _ = x.ch.SendRequest("exit-signal", false, ssh.Marshal(struct {
