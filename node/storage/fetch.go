@@ -22,6 +22,7 @@ import (
 // came for a while; a caller who takes his time is no reason.
 type session struct {
 	begin func() *blockservice.Session // with bitswap
+	over  func() error                 // why the operation ended, nil before
 	stall time.Duration
 
 	mu      sync.Mutex // guards the following
@@ -45,6 +46,7 @@ func (c *content) session(ctx context.Context, ref store.Ref) (_ context.Context
 	s.begin = func() *blockservice.Session {
 		return blockservice.NewSession(ctx, blockservice.New(c.blocks.Cache(), c.exchange))
 	}
+	s.over = func() error { return context.Cause(ctx) }
 	s.getter = s.begin()
 	return ctx, s, func() {
 		s.timer.Stop()
@@ -64,8 +66,16 @@ func (s *session) GetBlock(ctx context.Context, c cid.Cid) (block.Block, error) 
 		b, err := getter.GetBlock(try, c)
 		late := try.Err() != nil
 		cancel()
-		if err == nil || !late || ctx.Err() != nil {
-			return b, err
+		if err == nil {
+			return b, nil
+		}
+		if why := s.over(); why != nil {
+			// Bitswap's session may see it before the request does, and then
+			// has an error of its own.
+			return nil, why
+		}
+		if !late || ctx.Err() != nil {
+			return nil, err
 		}
 		getter = s.current(getter)
 	}
