@@ -97,5 +97,5 @@ func fallbackError(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return api.Errorf(api.CodeTimeout, "%s", oneLine(err)).WithHint("try again; xeno status shows whether this node is connected")
 	}
-	return api.Errorf(api.CodeUnavailable, "%s", oneLine(err)).WithHint("xeno status shows whether this node is connected")
+	return api.Errorf(api.CodeUnavailable, "%s", oneLine(err)).WithHint("try again; xeno status shows whether this node is connected")
 }
