@@ -16,9 +16,6 @@ const (
 	// maxQueueBytes bounds the memory for that.
 	maxQueueing   = 100 * time.Millisecond
 	maxQueueBytes = 16 << 20
-	// lockInterval is how often the machine-wide lock is tried; it is held
-	// for some milliseconds.
-	lockInterval = 5 * time.Millisecond
 	// maxBanner is the longest line of an SSH server's greeting (RFC 4253,
 	// section 4.2); maxBannerLines bounds what may come before it.
 	maxBanner      = 255

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/process"
 )
 
 const (
@@ -141,24 +142,9 @@ func lock(ctx context.Context, name string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := process.Lock(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { f.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, fmt.Errorf("network: lock %s: %w", name, err)
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, fmt.Errorf("network: wait for %s: %w", name, ctx.Err())
-		case <-time.After(lockInterval):
-		}
-	}
+	return func() { f.Close() }, nil
 }

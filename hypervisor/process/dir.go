@@ -14,11 +14,9 @@ import (
 // lockFile is what LockDir locks in a directory.
 const lockFile = "lock"
 
-// LockDir waits for the lock of an instance's directory, which it makes a file
-// of in dir. Errors wrap os.ErrNotExist when there is no such directory, or no
-// more.
-func LockDir(ctx context.Context, dir string) (unlock func(), err error) {
-	name := filepath.Join(dir, lockFile)
+// Lock waits for the lock of a file, which it makes if need be. Whoever dies
+// lets it go.
+func Lock(ctx context.Context, name string) (held *os.File, err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -26,7 +24,7 @@ func LockDir(ctx context.Context, dir string) (unlock func(), err error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			break
+			return f, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			f.Close()
@@ -38,6 +36,17 @@ func LockDir(ctx context.Context, dir string) (unlock func(), err error) {
 			return nil, fmt.Errorf("wait for %s: %w", name, ctx.Err())
 		case <-time.After(pollInterval):
 		}
+	}
+}
+
+// LockDir waits for the lock of an instance's directory, which it makes a file
+// of in dir. Errors wrap os.ErrNotExist when there is no such directory, or no
+// more.
+func LockDir(ctx context.Context, dir string) (unlock func(), err error) {
+	name := filepath.Join(dir, lockFile)
+	f, err := Lock(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	// The file may have been deleted, with its directory, before it was ours.
 	held, err := f.Stat()
@@ -72,5 +81,12 @@ func ReplaceFile(name string, data []byte) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(name+".new", name)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

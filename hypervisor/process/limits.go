@@ -29,7 +29,8 @@ const (
 	// drainTimeout is how long output is read after the child's end. What it
 	// wrote is in the pipe already.
 	drainTimeout = 200 * time.Millisecond
-	// pollInterval is how often a keeper that comes up is looked for.
+	// pollInterval is how often a keeper that comes up is looked for, and a lock
+	// tried, which is held for some milliseconds.
 	pollInterval = 5 * time.Millisecond
 	// reapRounds bounds the search for descendants that multiply while they
 	// are killed.
