@@ -107,7 +107,7 @@ func floor(pkg string) int {
 		return 1
 	case pkg == "search" || pkg == "store" || pkg == "hypervisor" || room == "wire":
 		return 2
-	case room == "internal": // helpers of tests
+	case room == "internal": // small helpers
 		return 3
 	case room == "node" && sub, room == "sim":
 		return 5

@@ -1,19 +1,18 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/internal/stricttoml"
 )
 
 // NetworkFile is the name of the network file in a home directory.
@@ -164,25 +163,8 @@ func readConfig(path string) ([]byte, error) {
 
 // decodeTOML refuses unknown keys and says where what is wrong stands.
 func decodeTOML(b []byte, into any) error {
-	d := toml.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	var strict *toml.StrictMissingError
-	var where *toml.DecodeError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &strict):
-		var keys []string
-		for _, e := range strict.Errors {
-			row, _ := e.Position()
-			keys = append(keys, fmt.Sprintf("line %d: unknown key %s", row, strings.Join(e.Key(), ".")))
-		}
-		return fmt.Errorf("%w: %s", ErrConfig, strings.Join(keys, "; "))
-	case errors.As(err, &where):
-		row, col := where.Position()
-		return fmt.Errorf("%w: line %d, column %d: %s", ErrConfig, row, col, where.Error())
-	default:
+	if err := stricttoml.Decode(b, into); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
+	return nil
 }

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"strings"
 	"testing"
@@ -14,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
+	"github.com/xenoserver/xeno/cmd/internal/clidoc"
 	"github.com/xenoserver/xeno/sim"
 	"github.com/xenoserver/xeno/sim/report"
 )
@@ -40,9 +38,13 @@ func TestDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	codes, err := clidoc.ExitCodes(".")
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := got
 	for part, text := range map[string]string{
-		"keys": keyTable(), "commands": commandList(), "exit codes": strings.Join(exitTable(t), ""), "scenarios": scenarioTable(t), "figures": figureList(),
+		"keys": keyTable(), "commands": commandList(), "exit codes": "\n| code | meaning |\n|---|---|\n" + codes + "\n", "scenarios": scenarioTable(t), "figures": figureList(),
 	} {
 		want = replacePart(t, want, part, text)
 	}
@@ -134,25 +136,4 @@ func scenarioTable(t *testing.T) string {
 
 func figureList() string {
 	return "\nOf a class: `" + strings.Join(report.Figures(), "`, `") + "`.\n\nOf the engine: `" + strings.Join(report.EngineFigures(), "`, `") + "`.\n\n"
-}
-
-// exitTable reads the codes and their comments from exit.go.
-func exitTable(t *testing.T) []string {
-	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "exit.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := []string{"\n| code | meaning |\n|---|---|\n"}
-	ast.Inspect(f, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || !strings.HasPrefix(spec.Names[0].Name, "exit") || spec.Comment == nil || len(spec.Values) == 0 {
-			return true
-		}
-		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
-			rows = append(rows, fmt.Sprintf("| %s | %s |\n", lit.Value, strings.TrimSpace(spec.Comment.Text())))
-		}
-		return true
-	})
-	return append(rows, "\n")
 }

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"github.com/xenoserver/xeno/cmd/internal/clidoc"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write docs/cli.md anew from the commands")
@@ -98,9 +97,11 @@ func buildDocs(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	b.WriteString(docsHead)
-	for _, line := range exitTable(t) {
-		b.WriteString(line)
+	codes, err := clidoc.ExitCodes(".")
+	if err != nil {
+		t.Fatal(err)
 	}
+	b.WriteString(codes)
 	b.WriteString(docsDaemon)
 	root := newRoot(&app{getenv: func(string) string { return "" }})
 	root.PersistentFlags().Lookup("home").DefValue = ""
@@ -130,25 +131,4 @@ func unindent(s string) string {
 		lines = append(lines, strings.TrimPrefix(strings.TrimRight(line, "\n"), "  "))
 	}
 	return strings.Join(lines, "\n")
-}
-
-// exitTable reads the codes and their comments from exit.go.
-func exitTable(t *testing.T) []string {
-	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "exit.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var rows []string
-	ast.Inspect(f, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || !strings.HasPrefix(spec.Names[0].Name, "exit") || spec.Comment == nil || len(spec.Values) == 0 {
-			return true
-		}
-		if lit, ok := spec.Values[0].(*ast.BasicLit); ok {
-			rows = append(rows, fmt.Sprintf("| %s | %s |\n", lit.Value, strings.TrimSpace(spec.Comment.Text())))
-		}
-		return true
-	})
-	return rows
 }

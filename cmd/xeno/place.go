@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/xenoserver/xeno/internal/stricttoml"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
 )
@@ -167,7 +166,7 @@ func readPlaceFile(name string) (req api.PlaceRequest, err error) {
 		return req, fmt.Errorf("longer than %s", formatSize(maxPlaceFile))
 	}
 	var in placeFile
-	if err := decodeStrict(text, &in); err != nil {
+	if err := stricttoml.Decode(text, &in); err != nil {
 		return req, err
 	}
 	req.Minimise, req.Effort = in.Minimise, in.Effort
@@ -200,24 +199,6 @@ func readPlaceFile(name string) (req api.PlaceRequest, err error) {
 		req.Reach = append(req.Reach, api.ReachRule{Groups: r.Groups, Hosts: r.Hosts, MaxMillis: toMillis(d)})
 	}
 	return req, nil
-}
-
-// decodeStrict refuses unknown keys and says where what is wrong stands.
-func decodeStrict(text []byte, into any) error {
-	d := toml.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
-	var unknown *toml.StrictMissingError
-	var where *toml.DecodeError
-	switch {
-	case errors.As(err, &unknown):
-		row, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d: unknown key %s", row, strings.Join(unknown.Errors[0].Key(), "."))
-	case errors.As(err, &where):
-		row, column := where.Position()
-		return fmt.Errorf("line %d, column %d: %w", row, column, err)
-	}
-	return err
 }
 
 func printPlacement(w io.Writer, answer api.PlaceAnswer) {
