@@ -1,10 +1,6 @@
 package network
 
-import (
-	"slices"
-
-	"github.com/xenoserver/xeno/dht"
-)
+import "github.com/xenoserver/xeno/dht"
 
 // findAlpha is how many requests a plain lookup has under way: the 10 of
 // go-libp2p-kad-dht.
@@ -16,7 +12,8 @@ const findAlpha = 10
 // the k nearest have answered and none did. Requests counts those that were
 // sent until then.
 func (n *Network) Find(from NodeID, key uint64, holds func(NodeID) bool, done func(holder NodeID, ok bool, requests int)) {
-	f := &find{n: n, from: from, key: key, holds: holds, done: done, candidates: make([]findCandidate, 0, findMost)}
+	f := &find{n: n, from: from, key: key, holds: holds, done: done}
+	f.candidates = f.first[:0]
 	if holds(from) {
 		n.After(0, func() { done(from, true, 0) })
 		return
@@ -51,6 +48,7 @@ type find struct {
 	holds      func(NodeID) bool
 	done       func(NodeID, bool, int)
 	candidates []findCandidate // nearest first
+	first      [findMost]findCandidate
 	flying     int
 	sent       int
 	over       bool
@@ -58,22 +56,24 @@ type find struct {
 
 // learn merges what a node knows into the candidates.
 func (f *find) learn(known *nearest) {
-	at := 0
+	var merged [findMost]findCandidate
+	n, old := 0, f.candidates
 	for _, c := range known.list[:known.n] {
-		for at < len(f.candidates) && f.candidates[at].distance < c.distance {
-			at++
+		for n < findMost && len(old) > 0 && old[0].distance < c.distance {
+			merged[n], old = old[0], old[1:]
+			n++
 		}
-		if at == findMost {
-			return
+		if n == findMost {
+			break
 		}
-		if c.node == f.from || at < len(f.candidates) && f.candidates[at].distance == c.distance {
+		if c.node == f.from || len(old) > 0 && old[0].distance == c.distance {
 			continue
 		}
-		if len(f.candidates) == findMost {
-			f.candidates = f.candidates[:findMost-1]
-		}
-		f.candidates = slices.Insert(f.candidates, at, findCandidate{near: c})
+		merged[n] = findCandidate{near: c}
+		n++
 	}
+	n += copy(merged[n:], old)
+	f.candidates = append(f.candidates[:0], merged[:n]...)
 }
 
 func (f *find) proceed() {
@@ -101,31 +101,68 @@ func (f *find) proceed() {
 }
 
 func (f *find) ask(to near) {
-	held := false
-	known := nearest{key: f.key, most: dht.K}
-	f.n.Request(f.from, to.node, func() {
-		held = f.holds(to.node)
-		f.n.consult(&known, to.node)
-	}, func(ok bool) {
-		f.flying--
-		if f.over {
-			return
-		}
-		if held && ok {
-			f.over = true
-			f.done(to.node, true, f.sent)
-			return
-		}
-		for i := range f.candidates {
-			if f.candidates[i].distance == to.distance {
-				f.candidates[i].state = findDead
-				if ok {
-					f.candidates[i].state = findLive
-				}
-				break
-			}
-		}
-		f.learn(&known)
+	p := f.n.probe()
+	p.f, p.to, p.held = f, to, false
+	p.known = nearest{key: f.key, most: dht.K}
+	f.n.Request(f.from, to.node, p.deliver, p.done)
+}
+
+// A probe is one request of a lookup. It is used again, with its functions.
+type probe struct {
+	f       *find
+	to      near
+	held    bool
+	known   nearest
+	deliver func()
+	done    func(ok bool)
+}
+
+// probe returns one that nobody uses.
+func (n *Network) probe() *probe {
+	if last := len(n.probes) - 1; last >= 0 {
+		p := n.probes[last]
+		n.probes = n.probes[:last]
+		return p
+	}
+	p := new(probe)
+	p.deliver, p.done = p.arrived, p.answered
+	return p
+}
+
+// arrived is the request at the node that is asked.
+func (p *probe) arrived() {
+	f := p.f
+	p.held = f.holds(p.to.node)
+	f.n.consult(&p.known, p.to.node)
+}
+
+// answered is the answer at the one who looks, or the time-out.
+func (p *probe) answered(ok bool) {
+	f := p.f
+	f.flying--
+	switch {
+	case f.over:
+	case p.held && ok:
+		f.over = true
+		f.done(p.to.node, true, f.sent)
+	default:
+		f.heard(p, ok)
+		f.learn(&p.known)
 		f.proceed()
-	})
+	}
+	p.f = nil
+	f.n.probes = append(f.n.probes, p)
+}
+
+// heard notes whether a candidate lives.
+func (f *find) heard(p *probe, ok bool) {
+	for i := range f.candidates {
+		if c := &f.candidates[i]; c.distance == p.to.distance {
+			c.state = findDead
+			if ok {
+				c.state = findLive
+			}
+			return
+		}
+	}
 }

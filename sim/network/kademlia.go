@@ -54,6 +54,9 @@ func (n *Network) split(low, high, bit int) int {
 func (n *Network) first(pos uint64) int {
 	at := pos >> (64 - indexBits)
 	low, high := int(n.index[at]), int(n.index[at+1])
+	if pos<<indexBits == 0 {
+		return low // where a prefix begins, as most buckets do
+	}
 	for low < high {
 		if mid := (low + high) / 2; n.sorted[mid].pos < pos {
 			low = mid + 1
@@ -118,7 +121,7 @@ func (n *Network) Nearest(out []NodeID, of NodeID, key uint64, count int) []Node
 // consult adds what a node knows.
 func (n *Network) consult(found *nearest, of NodeID) {
 	key := found.key
-	at := min(bits.LeadingZeros64(n.pos[of]^key), 63)
+	at := min(bits.LeadingZeros64(n.hosts[of].pos^key), 63)
 	// First those that agree with key in one bit more than the node itself,
 	// then those of the buckets nearer to the node, then the farther ones:
 	// each group is farther from key than the one before.
@@ -135,7 +138,7 @@ func (n *Network) consult(found *nearest, of NodeID) {
 
 // alone tells whether nobody shares cpl leading bits with a node.
 func (n *Network) alone(of NodeID, cpl int) bool {
-	pos := n.pos[of]
+	pos := n.hosts[of].pos
 	at := n.first(pos)
 	mask := ^uint64(0) << (64 - cpl)
 	return (at == 0 || (n.sorted[at-1].pos^pos)&mask != 0) && (at+1 == len(n.sorted) || (n.sorted[at+1].pos^pos)&mask != 0)
@@ -147,32 +150,41 @@ func (n *Network) entries(found *nearest, of NodeID, cpl int) {
 		n.tables.entries(found, of, cpl)
 		return
 	}
-	n.derive(of, cpl, found.add)
+	var drawn [dht.K]slot
+	for _, s := range n.derive(&drawn, of, cpl) {
+		found.add(s.pos, s.node)
+	}
 }
 
-// derive draws a bucket: all nodes that belong there, or K of them, always the
-// same.
-func (n *Network) derive(of NodeID, cpl int, take func(pos uint64, node NodeID)) {
-	low, high := n.bucket(n.pos[of], cpl)
+// derive draws a bucket into drawn: all nodes that belong there, or K of them,
+// always the same.
+func (n *Network) derive(drawn *[dht.K]slot, of NodeID, cpl int) []slot {
+	pos := n.hosts[of].pos
+	low, high := n.bucket(pos, cpl)
 	if high-low <= dht.K {
-		for _, s := range n.sorted[low:high] {
-			take(s.pos, s.node)
-		}
-		return
+		return n.sorted[low:high]
 	}
-	var drawn [dht.K]int
-	draw := n.pos[of] ^ uint64(cpl)*golden
+	// Places first, slots then: reads that do not wait for each other come
+	// from memory at once.
+	var places [dht.K]int
+	var met uint64 // a filter of places: most draws need no search
+	draw := pos ^ uint64(cpl)*golden
 	for i := 0; i < dht.K; {
 		draw += golden
 		over, _ := bits.Mul64(mix(draw), uint64(high-low))
 		at := low + int(over)
-		if slices.Contains(drawn[:i], at) {
+		bit := uint64(1) << (at & 63)
+		if met&bit != 0 && slices.Contains(places[:i], at) {
 			continue
 		}
-		drawn[i] = at
+		met |= bit
+		places[i] = at
 		i++
-		take(n.sorted[at].pos, n.sorted[at].node)
 	}
+	for i, at := range places {
+		drawn[i] = n.sorted[at]
+	}
+	return drawn[:]
 }
 
 // golden is 2^64 over the golden ratio, the step of SplitMix64 (Steele, Lea,
@@ -190,7 +202,7 @@ func mix(z uint64) uint64 {
 func (n *Network) Neighbours(of NodeID, count int) []NodeID {
 	var known []NodeID
 	for cpl := 0; cpl < 64 && !n.alone(of, cpl); cpl++ {
-		found := nearest{key: n.pos[of], most: dht.K}
+		found := nearest{key: n.hosts[of].pos, most: dht.K}
 		n.entries(&found, of, cpl)
 		for _, c := range found.list[:found.n] {
 			if n.Answers(c.node) && n.Together(of, c.node) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -43,7 +44,7 @@ func TestClosest(t *testing.T) {
 			}
 		}
 		slices.SortFunc(all, func(a, b NodeID) int {
-			if n.pos[a]^key < n.pos[b]^key {
+			if n.hosts[a].pos^key < n.hosts[b].pos^key {
 				return -1
 			}
 			return 1
@@ -65,20 +66,22 @@ func TestTables(t *testing.T) {
 		var table []NodeID
 		for cpl := range 64 {
 			belong := 0
-			for i, p := range n.pos {
-				if NodeID(i) != of && shares(p, n.pos[of]) == cpl {
+			for i, h := range n.hosts {
+				if NodeID(i) != of && shares(h.pos, n.hosts[of].pos) == cpl {
 					belong++
 				}
 			}
 			var bucket []NodeID
-			n.derive(of, cpl, func(_ uint64, id NodeID) { bucket = append(bucket, id) })
+			for _, s := range n.derive(new([dht.K]slot), of, cpl) {
+				bucket = append(bucket, s.node)
+			}
 			if len(bucket) != min(belong, dht.K) {
 				t.Fatalf("bucket %d of %d has %d entries of %d", cpl, of, len(bucket), belong)
 			}
 			table = append(table, bucket...)
 		}
 		slices.SortFunc(table, func(a, b NodeID) int {
-			if n.pos[a]^key < n.pos[b]^key {
+			if n.hosts[a].pos^key < n.hosts[b].pos^key {
 				return -1
 			}
 			return 1
@@ -235,10 +238,52 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestBytes foresees a million nodes: a node has one bucket more with each
+// doubling.
+func TestBytes(t *testing.T) {
+	const nodes, most, million = 50_000, 2048, 1_000_000
+	n := make1(t, Config{Nodes: nodes, Seed: 1, Maintained: true})
+	entries := float64(len(n.tables.entry)) / nodes
+	const entry = 4 + 1
+	foreseen := float64(n.Bytes())/nodes + entry*dht.K*math.Log2(million/nodes)
+	t.Logf("%.0f entries, %.0f bytes a node; %.0f among a million", entries, float64(n.Bytes())/nodes, foreseen)
+	if foreseen > most {
+		t.Errorf("%.0f bytes a node among a million, expected at most %d", foreseen, most)
+	}
+}
+
+// TestNoGarbage lets messages and the steps of lookups use memory again.
+func TestNoGarbage(t *testing.T) {
+	n := make1(t, Config{Nodes: 5000, Seed: 9, Jitter: 0.1, Loss: 0.01, Unreachable: 0.01})
+	rng := rand.New(rand.NewPCG(9, 9))
+	deliver, done := func() {}, func(bool) {}
+	message := func() {
+		n.Request(NodeID(rng.IntN(5000)), NodeID(rng.IntN(5000)), deliver, done)
+		_ = n.Run(context.Background(), n.Now()+time.Minute)
+	}
+	find := func() {
+		key := rng.Uint64()
+		holder := n.Closest(nil, key, 1)[0]
+		n.Find(NodeID(rng.IntN(5000)), key, func(id NodeID) bool { return id == holder }, func(NodeID, bool, int) {})
+		_ = n.Run(context.Background(), n.Now()+time.Minute)
+	}
+	for range 100 {
+		message()
+		find()
+	}
+	if allocs := testing.AllocsPerRun(100, message); allocs > 0.5 {
+		t.Errorf("%g allocations a message", allocs)
+	}
+	if allocs := testing.AllocsPerRun(100, find); allocs > 8 {
+		t.Errorf("%g allocations a lookup of some forty messages", allocs)
+	}
+}
+
 // BenchmarkEvents measures lookups in a million nodes, in events a second.
 func BenchmarkEvents(b *testing.B) {
 	n := make1(b, Config{Nodes: 1_000_000, Seed: 7, Jitter: 0.1})
 	rng := rand.New(rand.NewPCG(7, 7))
+	b.ReportAllocs()
 	b.ResetTimer()
 	before := n.Events()
 	for range b.N {

@@ -1,5 +1,7 @@
 package network
 
+import "github.com/xenoserver/xeno/dht"
+
 // tables are routing tables kept in memory: what derive draws at the start,
 // then changed as nodes come and go.
 type tables struct {
@@ -10,18 +12,25 @@ type tables struct {
 }
 
 func (n *Network) newTables() *tables {
-	t := &tables{n: n, begin: make([]uint32, len(n.pos)+1)}
-	for i := range n.pos {
-		for cpl := range 64 {
-			if n.alone(NodeID(i), cpl) {
-				break
-			}
-			n.derive(NodeID(i), cpl, func(_ uint64, node NodeID) {
-				t.entry = append(t.entry, node)
-				t.buckets = append(t.buckets, uint8(cpl))
-			})
+	t := &tables{n: n, begin: make([]uint32, len(n.hosts)+1)}
+	size := uint32(0)
+	for i := range n.hosts {
+		for cpl := 0; cpl < 64 && !n.alone(NodeID(i), cpl); cpl++ {
+			low, high := n.bucket(n.hosts[i].pos, cpl)
+			size += uint32(min(high-low, dht.K))
 		}
-		t.begin[i+1] = uint32(len(t.entry))
+		t.begin[i+1] = size
+	}
+	// What grows as needed would be a quarter larger.
+	t.entry, t.buckets = make([]NodeID, 0, size), make([]uint8, 0, size)
+	for i := range n.hosts {
+		for cpl := 0; cpl < 64 && !n.alone(NodeID(i), cpl); cpl++ {
+			var drawn [dht.K]slot
+			for _, s := range n.derive(&drawn, NodeID(i), cpl) {
+				t.entry = append(t.entry, s.node)
+				t.buckets = append(t.buckets, uint8(cpl))
+			}
+		}
 	}
 	return t
 }
@@ -31,7 +40,7 @@ func (t *tables) bytes() int { return 4*len(t.begin) + 4*cap(t.entry) + cap(t.bu
 func (t *tables) entries(found *nearest, of NodeID, cpl int) {
 	for i := t.begin[of]; i < t.begin[of+1]; i++ {
 		if int(t.buckets[i]) == cpl {
-			found.add(t.n.pos[t.entry[i]], t.entry[i])
+			found.add(t.n.hosts[t.entry[i]].pos, t.entry[i])
 		}
 	}
 }
