@@ -78,9 +78,11 @@ func (s *Seeker) done(v *visit) bool {
 	if v.answers > 0 && v.answers >= v.wanted(s.replicas(v)) {
 		return true
 	}
+	if !v.started || v.pending > 0 {
+		return false
+	}
 	_, more := v.next()
-	sought := v.locate == locateDone || v.locate == locateNot && !v.lacks(s.replicas(v))
-	return v.started && !more && v.pending() == 0 && sought
+	return !more && (v.locate == locateDone || v.locate == locateNot && !v.lacks(s.replicas(v)))
 }
 
 // replicas returns how many holders of a cell are asked at least.
@@ -183,7 +185,7 @@ func (s *Seeker) fallBack() {
 // dead tells whether no holder of the cell is left to be asked.
 func (s *Seeker) dead(v *visit) bool {
 	_, more := v.next()
-	return !more && v.locate == locateDone && v.pending() == 0 && v.answers == 0
+	return !more && v.locate == locateDone && v.pending == 0 && v.answers == 0
 }
 
 // lazy tells whether one answer a cell will do at first: any matches are
@@ -216,17 +218,11 @@ func (s *Seeker) wants(v *visit) bool {
 // read starts visits and asks holders.
 func (s *Seeker) read(now time.Time) {
 	open := make([]*visit, 0, len(s.list))
-	for _, v := range s.list {
+	for _, v := range s.rank() {
 		if s.reads(v) && s.wants(v) {
 			open = append(open, v)
 		}
 	}
-	slices.SortStableFunc(open, func(a, b *visit) int {
-		if c := cmp.Compare(a.bound, b.bound); c != 0 && !s.order.none() {
-			return c
-		}
-		return cmp.Compare(b.expect, a.expect)
-	})
 	busy, read := 0, 0
 	for _, v := range open {
 		switch {
@@ -260,6 +256,23 @@ func (s *Seeker) read(now time.Time) {
 	if !wake.IsZero() {
 		s.effects = append(s.effects, Wake{At: wake})
 	}
+}
+
+// rank returns all visits, those that promise most first. Most steps change
+// nothing in it.
+func (s *Seeker) rank() []*visit {
+	if !s.unranked {
+		return s.ranked
+	}
+	s.unranked = false
+	s.ranked = append(s.ranked, s.list[len(s.ranked):]...)
+	slices.SortFunc(s.ranked, func(a, b *visit) int {
+		if c := cmp.Compare(a.bound, b.bound); c != 0 && !s.order.none() {
+			return c
+		}
+		return cmp.Or(cmp.Compare(b.expect, a.expect), cmp.Compare(a.index, b.index))
+	})
+	return s.ranked
 }
 
 // width is how many cells are read at once at most: more, the more were read,
@@ -300,8 +313,8 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	if len(v.contacts) == 0 && len(s.guides) > 0 && now.Before(s.guided) {
 		return s.guided
 	}
-	missing := v.wanted(replicas) - v.answers - v.pending()
-	if p := v.pending(); p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= v.patience {
+	missing := v.wanted(replicas) - v.answers - v.pending
+	if p := v.pending; p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= v.patience {
 		missing = max(missing, 1) // somebody is slow
 	}
 	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
@@ -316,11 +329,14 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 			break
 		}
 		v.asks[to.ID] = &ask{}
+		v.pending++
 		v.lastAsk, v.patience = now, s.patience(to.ID)
 		s.send(Ask{To: to, Query: s.cellQuery(v.cell, nil)})
 	}
-	if _, more := v.next(); v.pending() > 0 && more && v.answers < replicas {
-		return v.lastAsk.Add(v.patience)
+	if v.pending > 0 && v.answers < replicas {
+		if _, more := v.next(); more {
+			return v.lastAsk.Add(v.patience)
+		}
 	}
 	return time.Time{}
 }
@@ -340,6 +356,9 @@ func (s *Seeker) patience(id dht.PeerID) time.Duration {
 
 // turnPages asks for the rest of replies that were cut, where it is wanted.
 func (s *Seeker) turnPages(now time.Time, v *visit) {
+	if v.cut == 0 {
+		return
+	}
 	for _, c := range v.contacts {
 		a := v.asks[c.ID]
 		if a == nil || a.state != askAnswered || a.after == nil || s.requests >= s.cfg.Budget {
@@ -352,6 +371,8 @@ func (s *Seeker) turnPages(now time.Time, v *visit) {
 		}
 		after := a.after
 		a.state, a.after, v.lastAsk = askSent, nil, now
+		v.pending++
+		v.cut--
 		v.answers--
 		s.send(Ask{To: c, Query: s.cellQuery(v.cell, after)})
 	}

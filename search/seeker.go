@@ -162,24 +162,26 @@ type Seeker struct {
 	order     order
 	conjuncts []Predicate
 
-	trees   []string // candidates while no tree is chosen
-	tree    string
-	visits  map[CellID]*visit
-	list    []*visit // in the order of their making
-	found   map[dht.PeerID]*candidate
-	active  []*candidate // not dropped, best first
-	stale   bool         // active must be sorted again
-	misfits map[dht.PeerID]*Signed
-	gone    map[dht.PeerID]*Signed
-	asking  map[dht.PeerID]bool      // servers that were asked for their current ad
-	hints   map[CellID][]dht.Contact // holders of roots, as guides know them
-	outline *outline                 // nil without a sample
-	late    map[string]bool          // trees whose roots were waited for in vain
-	tried   map[string]bool          // trees that were given up, and this one
-	sample  Sample
-	seen    []Glimpse
-	guides  map[dht.PeerID]bool // those that were asked and have not answered
-	guided  time.Time           // until when they are waited for
+	trees    []string // candidates while no tree is chosen
+	tree     string
+	visits   map[CellID]*visit
+	list     []*visit // in the order of their making
+	ranked   []*visit // in that of reading, unless unranked
+	unranked bool
+	found    map[dht.PeerID]*candidate
+	active   []*candidate // not dropped, best first
+	stale    bool         // active must be sorted again
+	misfits  map[dht.PeerID]*Signed
+	gone     map[dht.PeerID]*Signed
+	asking   map[dht.PeerID]bool      // servers that were asked for their current ad
+	hints    map[CellID][]dht.Contact // holders of roots, as guides know them
+	outline  *outline                 // nil without a sample
+	late     map[string]bool          // trees whose roots were waited for in vain
+	tried    map[string]bool          // trees that were given up, and this one
+	sample   Sample
+	seen     []Glimpse
+	guides   map[dht.PeerID]bool // those that were asked and have not answered
+	guided   time.Time           // until when they are waited for
 
 	firstRoot time.Duration // how long the first root took to answer
 	eager     bool          // everything that matches will be needed
@@ -299,12 +301,12 @@ func (s *Seeker) choose(root func(tree string) ([]Child, bool)) {
 func (s *Seeker) visit(cell CellID) *visit {
 	v := s.visits[cell]
 	if v == nil {
-		v = &visit{cell: cell, summary: s.schema.NewSummary(), bound: -1e300, floor: s.schema.hashFloor(cell), asks: make(map[dht.PeerID]*ask)}
+		v = &visit{cell: cell, index: len(s.list), summary: s.schema.NewSummary(), bound: -1e300, floor: s.schema.hashFloor(cell), asks: make(map[dht.PeerID]*ask)}
 		if cell.Prefix.Level > 0 {
 			v.bound = 1e300
 		}
 		s.visits[cell] = v
-		s.list = append(s.list, v)
+		s.list, s.unranked = append(s.list, v), true
 		v.meet(s.hints[cell], s.cfg.Near)
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
@@ -340,6 +342,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	a.after = nil
 	if r.More && len(r.Ads) > 0 {
 		a.after = s.order.cursor(r.Ads[len(r.Ads)-1])
+		v.cut++
 	}
 	for _, ad := range r.Ads {
 		s.consider(ad)
@@ -395,7 +398,7 @@ func (s *Seeker) descend(v *visit, children []Child) {
 		if b, ok := s.order.keyBound(cell); ok {
 			child.bound = max(child.bound, b)
 		}
-		child.expect = s.schema.expect(s.query.Where, child.summary, c)
+		child.expect, s.unranked = s.schema.expect(s.query.Where, child.summary, c), true
 		child.meet(c.Holders, s.cfg.Near)
 	}
 }

@@ -32,12 +32,15 @@ type ask struct {
 // A visit is the reading of one cell.
 type visit struct {
 	cell     CellID
+	index    int     // in the order of making
 	summary  Summary // of what its parents' holders said
 	bound    float64 // the best rank it can have
 	floor    Hash    // the least hash of its ads
 	expect   float64 // how many matches it may have
 	contacts []dht.Contact
 	asks     map[dht.PeerID]*ask
+	pending  int // asks under way
+	cut      int // asks whose reply was cut
 	locate   locateState
 	started  bool
 	children []Child // as one holder told them
@@ -79,6 +82,7 @@ func (v *visit) settle(from dht.PeerID, state askState) bool {
 		return false
 	}
 	a.state = state
+	v.pending--
 	return true
 }
 
@@ -120,16 +124,6 @@ func (v *visit) prune(i int, c Child, conjuncts int) {
 // differ tells whether the holders' leases differ.
 func (v *visit) differ() bool {
 	return slices.ContainsFunc(v.digests, func(d uint64) bool { return d != v.digests[0] })
-}
-
-// pending counts the asks under way.
-func (v *visit) pending() (n int) {
-	for _, a := range v.asks {
-		if a.state == askSent {
-			n++
-		}
-	}
-	return n
 }
 
 // next returns a holder that was not asked yet.
