@@ -238,12 +238,15 @@ func (s *Schema) compositeKey(t Tree, ad *Signed) (k Key) {
 // appendHash fills the key behind its first bits from the hash. bits is a
 // multiple of 4.
 func appendHash(k Key, bits int, h Hash) Key {
-	for i := bits / 4; i < 2*keyBytes; i++ {
-		n := Key(h[:keyBytes]).bits(4*(i-bits/4), 4)
-		if i%2 == 0 {
-			k[i/2] |= byte(n << 4)
-		} else {
-			k[i/2] |= byte(n)
+	at := bits / 8
+	if bits%8 == 0 {
+		copy(k[at:], h[:])
+		return k
+	}
+	for i, b := range h[:keyBytes-at] {
+		k[at+i] |= b >> 4
+		if at+i+1 < keyBytes {
+			k[at+i+1] = b << 4
 		}
 	}
 	return k

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// What a run takes, in bytes: the most that was measured with 20,000 to 300,000
-// servers, rounded up. The collector's reserve is in it.
+// What a run takes, in bytes: the most that was measured with 20,000 to
+// 1,000,000 servers, rounded up. The collector's reserve is in it.
 const (
 	bytesFixed      = 96 << 20 // program, latency model, schema, oracle
 	bytesNode       = 64       // position, site, link, state, load of a node
-	bytesMaintained = 4_700    // its routing table, where it is kept, while it is made
+	bytesMaintained = 1_800    // its routing table, where it is kept, among a million
 	bytesServer     = 400      // its columns in the market
 	bytesSample     = 200      // one query of one algorithm, with its answer by the oracle
 	bytesRival      = 500      // what a rival's index keeps of a server
-	bytesIndex      = 2_500    // what Xeno's index keeps of a server
+	bytesIndex      = 1_400    // what Xeno's index keeps of a server
 	bytesCached     = 14_000   // an advertisement in a cell that was asked for
-	maxCached       = 250_000  // how many of these are kept, at most
+	maxCached       = 100_000  // how many of these are kept, at most
 	cachedOf        = 20       // and for each server: trees
 )
 

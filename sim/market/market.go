@@ -119,6 +119,9 @@ func (m *Market) Schema() *search.Schema { return m.schema }
 // sequence number of its ad.
 func (m *Market) Seq(i int) uint64 { return uint64(m.seqs[i]) }
 
+// Hash returns the leading bits of the hash of server i, the order of samples.
+func (m *Market) Hash(i int) uint64 { return m.hashes[i] }
+
 // Value returns what server i claims for a dimension, or what search.Open
 // would derive for it; the zero Value where it lacks it.
 func (m *Market) Value(i int, dim string) search.Value {
