@@ -299,7 +299,8 @@ func (r *repetition) rival(name string, out *report.Algorithm) (trial.Algorithm,
 const warmClients = 10
 
 // ask asks an algorithm all queries of a class, one after the other. A warm
-// client has asked one of them before.
+// client has asked one of them before. Who takes more events than the scenario
+// allows is asked the first queries alone.
 func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, warm bool) (report.Class, error) {
 	out := report.Class{Name: class, Warm: warm}
 	net, rng := r.world.Net, stream(r.seed, streamClients)
@@ -316,8 +317,12 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 		}
 	}
 	net.ResetLoads()
-	begin := net.Now()
+	begin, events := net.Now(), net.Events()
 	for i, q := range queries {
+		if spent := net.Events() - events; i > 0 && r.scenario.Queries.Events > 0 && spent >= uint64(r.scenario.Queries.Events) { //nolint:gosec // not negative
+			r.pace.step(r.seed, stage, len(queries)-i)
+			break
+		}
 		client := r.client(rng.IntN)
 		if warm {
 			client = clients[i%len(clients)]
@@ -339,7 +344,7 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 		out.Samples = append(out.Samples, sample)
 		r.pace.step(r.seed, stage, 1)
 	}
-	out.Load = report.LoadOf(net.Loads(), len(queries))
+	out.Load = report.LoadOf(net.Loads(), len(out.Samples))
 	return out, nil
 }
 

@@ -93,6 +93,9 @@ type Queries struct {
 	Limit  int
 	// Interval is the mean virtual time between two queries.
 	Interval time.Duration
+	// Events bounds what one algorithm does for one class, in events: who takes
+	// more is asked no further queries. Zero: no bound.
+	Events int
 }
 
 // Churn describes who comes and goes.
@@ -179,13 +182,19 @@ func (s *Scenario) Override(name string, value any) error {
 		s.given = maps.Clone(s.given)
 		delete(s.given, map[string]string{"seed": "seeds", "seeds": "seed"}[name])
 	case "algorithms", "queries.classes":
-		s.Expect = slices.DeleteFunc(slices.Clone(s.Expect), func(e Expectation) bool {
-			return e.Algorithm != "" && (!slices.Contains(s.Algorithms, e.Algorithm) || !slices.Contains(s.Queries.Classes, e.Class))
-		})
+		s.Hold(s.Expect)
 	default:
 		s.Expect = nil
 	}
 	return nil
+}
+
+// Hold sets the expectations: those of expect whose algorithms and classes run.
+func (s *Scenario) Hold(expect []Expectation) {
+	s.Expect = slices.DeleteFunc(slices.Clone(expect), func(e Expectation) bool {
+		return e.Algorithm != "" && (!slices.Contains(s.Algorithms, e.Algorithm) || !slices.Contains(s.Queries.Classes, e.Class)) ||
+			e.Warm && !s.Queries.Warm
+	})
 }
 
 // Points returns the scenarios of the sweep, one for each value, or the error

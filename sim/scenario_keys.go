@@ -101,6 +101,7 @@ func queryKeys() []key {
 		{"queries.verify", "ask the server of every result for its advertisement as of now", flag(func(s *Scenario) *bool { return &s.Queries.Verify })},
 		{"queries.limit", "results wanted where not all are", integer(func(s *Scenario) *int { return &s.Queries.Limit }, 1, 1000)},
 		{"queries.interval", "mean virtual time between two queries", duration(func(s *Scenario) *time.Duration { return &s.Queries.Interval }, time.Millisecond, time.Hour)},
+		{"queries.events", "events after which an algorithm is asked no more queries of a class, at rest; 0: no bound", integer(func(s *Scenario) *int { return &s.Queries.Events }, 0, maxEvents)},
 	}
 }
 

@@ -62,6 +62,7 @@ func write(dir string, all []*report.Report, checks [][]report.Check) error {
 		files = append(files, picturesOf(pics, "")...)
 	}
 	files = append(files,
+		file{"figures.md", func(w io.Writer) error { return report.WriteFigures(w, summaries) }},
 		file{"summary.csv", func(w io.Writer) error { return report.WriteSummaries(w, summaries) }},
 		file{"report.html", func(w io.Writer) error { return report.WriteHTML(w, all, checks[0]) }})
 	for _, f := range files {

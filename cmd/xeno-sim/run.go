@@ -50,6 +50,7 @@ Control-C ends a run with what there is, marked as partial; a second one ends it
 		},
 	}
 	o.flags(cmd)
+	o.expectFlag(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "`directory` to write the result into; it is made")
 	cmd.Flags().BoolVar(&show, "progress", onTerminal(a.stderr), "show progress on standard error; default on a terminal")
 	return cmd
@@ -148,6 +149,7 @@ tables one after the other. With --out it also draws how figures grow.`,
 		},
 	}
 	o.flags(cmd)
+	o.expectFlag(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "`directory` to write the results into; it is made")
 	cmd.Flags().BoolVar(&show, "progress", onTerminal(a.stderr), "show progress on standard error; default on a terminal")
 	return cmd

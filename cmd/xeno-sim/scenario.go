@@ -19,6 +19,7 @@ type overrides struct {
 	algorithms []string
 	set        []string
 	force      bool
+	expect     bool
 }
 
 func (o *overrides) flags(cmd *cobra.Command) {
@@ -30,6 +31,11 @@ func (o *overrides) flags(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("algorithms", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return sim.Algorithms(), cobra.ShellCompDirectiveNoFileComp
 	})
+}
+
+// expectFlag is for commands that check expectations.
+func (o *overrides) expectFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&o.expect, "expect", false, "hold it to the scenario's expectations whatever flags change")
 }
 
 // completeScenario completes the names of scenarios that ship, and files.
@@ -47,7 +53,7 @@ func (a *app) load(name string, o *overrides) (*sim.Scenario, error) {
 		return nil, err
 	}
 	s.Clock = a.clock
-	expected := len(s.Expect)
+	expected := s.Expect
 	if len(o.seeds) > 0 {
 		var seeds []any
 		for _, seed := range o.seeds {
@@ -76,11 +82,14 @@ func (a *app) load(name string, o *overrides) (*sim.Scenario, error) {
 			return nil, usagef("--set %s: %w", pair, err)
 		}
 	}
+	if o.expect {
+		s.Hold(expected)
+	}
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	if expected > 0 && len(s.Expect) == 0 {
-		a.note("With these flags the scenario's expectations do not apply; they are not checked.")
+	if len(expected) > 0 && len(s.Expect) == 0 {
+		a.note("With these flags the scenario's expectations do not apply; they are not checked. With --expect they are.")
 	}
 	return s, nil
 }

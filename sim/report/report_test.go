@@ -85,6 +85,7 @@ func TestGolden(t *testing.T) {
 		"one.txt":     one.Summarise().WriteText,
 		"three.txt":   three.Summarise().WriteText,
 		"three.md":    three.Summarise().WriteMarkdown,
+		"figures.md":  func(w io.Writer) error { return WriteFigures(w, []*Summary{one.Summarise(), three.Summarise()}) },
 		"summary.csv": func(w io.Writer) error { return WriteSummaries(w, []*Summary{one.Summarise(), three.Summarise()}) },
 		"samples.csv": one.WriteSamples,
 		"three.json": func(w io.Writer) error {
@@ -539,5 +540,30 @@ func TestWindow(t *testing.T) {
 	}
 	if len(samples) != 50 || len(r.Runs[0].Algorithms[0].Classes[0].Samples) != 50 {
 		t.Error("the report changed")
+	}
+}
+
+// TestFigures says where a rival is ahead, and what it does not find.
+func TestFigures(t *testing.T) {
+	row := func(name string, queries int, requests, factor, recall float64) Row {
+		return Row{Algorithm: name, Class: "needle", Queries: queries, Figures: map[string]Estimate{
+			RequestsP50: bare(requests), RequestsP99: bare(2 * requests), FactorP50: bare(factor), FactorP99: bare(2 * factor), Recall: bare(recall),
+		}}
+	}
+	s := &Summary{Scenario: "s", Seeds: []uint64{1}, Engine: Engine{Nodes: 10}, Rows: []Row{
+		row("xeno", 20, 10, 2, 1), row(Plain, 20, 1, 1, 0), row("lossy", 20, 5, 2, 0.5), row("dear", 3, 1000, 1.5, 1), row("alike", 20, 9.95, 2, 1),
+	}}
+	var out strings.Builder
+	if err := WriteFigures(&out, []*Summary{s}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| 1000 / 2000; 1.50 / 3.00; 100 % (3) |",
+		"- 10, needle: lossy (requests p50 5.00 against 10.0, requests p99 10.0 against 20.0, recall 50.0 %); " +
+			"dear (latency p50 1.50 against 2.00, latency p99 3.00 against 4.00).\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s\nlacks %q", out.String(), want)
+		}
 	}
 }
