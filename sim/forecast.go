@@ -18,7 +18,7 @@ const (
 	bytesServer     = 400      // its columns in the market
 	bytesSample     = 200      // one query of one algorithm, with its answer by the oracle
 	bytesRival      = 500      // what a rival's index keeps of a server
-	bytesIndex      = 1_400    // what Xeno's index keeps of a server
+	bytesIndex      = 2_500    // what Xeno's index keeps of a server
 	bytesCached     = 14_000   // an advertisement in a cell that was asked for
 	maxCached       = 100_000  // how many of these are kept, at most
 	cachedOf        = 20       // and for each server: trees
