@@ -59,6 +59,9 @@ func (m *message) arrived() {
 // end is the answer at the sender, or the time-out.
 func (m *message) end(ok bool) {
 	done := m.done
+	if !ok && m.n.tables != nil {
+		m.n.tables.repair(m.from, m.to)
+	}
 	m.deliver, m.done = nil, nil
 	m.n.spare = append(m.n.spare, m)
 	done(ok)

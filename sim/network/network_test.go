@@ -252,6 +252,46 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// TestRepair lets lookups replace the dead in kept tables by the living.
+func TestRepair(t *testing.T) {
+	n := make1(t, Config{Nodes: 3000, Seed: 11, Maintained: true})
+	rng := rand.New(rand.NewPCG(11, 11))
+	for i := range n.Len() {
+		if rng.IntN(2) == 0 && i != 0 {
+			n.Kill(NodeID(i))
+		}
+	}
+	dead := func() (count int) {
+		for _, id := range n.tables.entry[n.tables.begin[0]:n.tables.begin[1]] {
+			if !n.Answers(id) {
+				count++
+			}
+		}
+		return count
+	}
+	before := dead()
+	for range 300 {
+		n.Find(0, rng.Uint64(), func(NodeID) bool { return false }, func(NodeID, bool, int) {})
+		_ = n.Run(context.Background(), n.Now()+time.Hour)
+	}
+	// Those of buckets that are known whole stay.
+	whole := 0
+	for i := n.tables.begin[0]; i < n.tables.begin[1]; i++ {
+		if low, high := n.bucket(n.hosts[0].pos, int(n.tables.buckets[i])); high-low <= dht.K && !n.Answers(n.tables.entry[i]) {
+			whole++
+		}
+	}
+	t.Logf("%d of %d entries were dead, %d are, %d of them in buckets without others", before, n.tables.begin[1], dead(), whole)
+	if after := dead(); after > whole+before/8 {
+		t.Errorf("%d dead entries of %d are left, %d cannot be replaced", after, before, whole)
+	}
+	for i := n.tables.begin[0]; i < n.tables.begin[1]; i++ {
+		if cpl := shares(n.hosts[0].pos, n.hosts[n.tables.entry[i]].pos); cpl != int(n.tables.buckets[i]) {
+			t.Errorf("entry %d shares %d bits, and is in bucket %d", i, cpl, n.tables.buckets[i])
+		}
+	}
+}
+
 // TestNoGarbage lets messages and the steps of lookups use memory again.
 func TestNoGarbage(t *testing.T) {
 	n := make1(t, Config{Nodes: 5000, Seed: 9, Jitter: 0.1, Loss: 0.01, Unreachable: 0.01})

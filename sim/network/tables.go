@@ -1,6 +1,10 @@
 package network
 
-import "github.com/xenoserver/xeno/dht"
+import (
+	"slices"
+
+	"github.com/xenoserver/xeno/dht"
+)
 
 // tables are routing tables kept in memory: what derive draws at the start,
 // then changed as nodes come and go.
@@ -45,16 +49,29 @@ func (t *tables) entries(found *nearest, of NodeID, cpl int) {
 	}
 }
 
-// Replace puts a node in the place of another in a routing table, as Kademlia
-// does when an entry did not answer and another of its bucket was met.
-func (n *Network) Replace(of, dead, by NodeID) {
-	t := n.tables
-	if t == nil {
+// repairTries bounds the search for a node in the place of a silent one: that
+// none of as many answers is rare even where most are gone.
+const repairTries = 8
+
+// repair lets a node that got no answer put another of the same bucket in the
+// place of the silent one, as Kademlia does with those that it met since. Where
+// all of a bucket are known, or nobody is found, the entry stays.
+func (t *tables) repair(of, silent NodeID) {
+	n := t.n
+	own := t.entry[t.begin[of]:t.begin[of+1]]
+	at := slices.Index(own, silent)
+	if at < 0 {
 		return
 	}
-	for i := t.begin[of]; i < t.begin[of+1]; i++ {
-		if t.entry[i] == dead {
-			t.entry[i] = by
+	low, high := n.bucket(n.hosts[of].pos, int(t.buckets[int(t.begin[of])+at]))
+	if high-low <= dht.K {
+		return
+	}
+	for range repairTries {
+		met := n.sorted[low+n.rng.IntN(high-low)].node
+		if n.Answers(met) && n.Together(of, met) && !slices.Contains(own, met) {
+			own[at] = met
+			return
 		}
 	}
 }
