@@ -54,6 +54,8 @@ type Network struct {
 	Timeout time.Duration
 	// Maintained keeps routing tables in memory instead of deriving them.
 	Maintained bool
+	// Handshakes lets first contacts wait for their connections.
+	Handshakes bool
 }
 
 // Cities is the latency model that is built in.

@@ -71,6 +71,7 @@ func networkKeys() []key {
 		{"network.slow", "part of nodes with a slow link", number(func(s *Scenario) *float64 { return &s.Network.Slow }, 0, 1)},
 		{"network.slow_by", "what a slow link adds to a round trip", duration(func(s *Scenario) *time.Duration { return &s.Network.SlowBy }, time.Millisecond, 500*time.Millisecond)},
 		{"network.timeout", "when a request without an answer has failed", duration(func(s *Scenario) *time.Duration { return &s.Network.Timeout }, 10*time.Millisecond, 10*time.Minute)},
+		{"network.handshakes", "whether a first contact takes three round trips instead of one", flag(func(s *Scenario) *bool { return &s.Network.Handshakes })},
 		{"network.tables", "routing tables: `derived` from the seed when asked for, or `maintained` in memory, and repaired, as Kademlia does", choice(
 			func(s *Scenario, v string) { s.Network.Maintained = v == "maintained" },
 			func(s *Scenario) string {

@@ -105,7 +105,7 @@ func (s *Scenario) world(seed uint64) (*trial.World, error) {
 			return d
 		},
 		Jitter: s.Network.Jitter, Loss: s.Network.Loss, Unreachable: s.Network.Unreachable,
-		Timeout: s.Network.Timeout, Maintained: s.Network.Maintained,
+		Timeout: s.Network.Timeout, Maintained: s.Network.Maintained, Handshakes: s.Network.Handshakes,
 	})
 	if err != nil {
 		return nil, err

@@ -18,7 +18,11 @@ func (n *Network) Request(from, to NodeID, deliver func(), done func(ok bool)) {
 		n.After(n.cfg.Timeout, m.fail)
 		return
 	}
-	n.After(n.delay(from, to), m.arrive)
+	delay := n.delay(from, to)
+	if n.connections != nil {
+		delay += n.connections.use(n, from, to)
+	}
+	n.After(delay, m.arrive)
 }
 
 // A message is one on its way, there or back. It is used again, with its

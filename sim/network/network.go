@@ -56,6 +56,10 @@ type Config struct {
 	// Kademlia does; otherwise tables are derived from the seed when asked
 	// for, which costs no memory.
 	Maintained bool
+	// Handshakes lets the first message between two nodes wait for their
+	// connection, two round trips, and again when they did not talk for two
+	// minutes. Otherwise all connections are open.
+	Handshakes bool
 }
 
 // A Network is the participants and what is on its way between them.
@@ -64,11 +68,14 @@ type Network struct {
 	cfg    Config
 	rng    *rand.Rand // of what happens while it runs
 	hosts  []host
-	sorted []slot       // by position
-	index  []uint32     // first slot of every prefix of indexBits, and the end
-	load   []uint32     // messages received
-	tables *tables      // nil: derived
-	cut    bool         // some are cut off from the others
+	sorted []slot   // by position
+	index  []uint32 // first slot of every prefix of indexBits, and the end
+	load   []uint32 // messages received
+	tables *tables  // nil: derived
+	cut    bool     // some are cut off from the others
+
+	connections *connections // nil: all are open
+
 	ids    []dht.PeerID // nil: made up
 	nodes  map[dht.PeerID]NodeID
 	sent   uint64
@@ -166,6 +173,9 @@ func New(cfg Config) (*Network, error) {
 			at++
 		}
 		n.index[i] = uint32(at)
+	}
+	if cfg.Handshakes {
+		n.connections = newConnections()
 	}
 	if cfg.Maintained {
 		n.tables = n.newTables()
@@ -267,6 +277,10 @@ func (n *Network) Bytes() int {
 	size := each*len(n.hosts) + 4*len(n.index)
 	if n.tables != nil {
 		size += n.tables.bytes()
+	}
+	if n.connections != nil {
+		const connection = 2 * (8 + 16) // and its entry of a map half full
+		size += connection * len(n.connections.open)
 	}
 	const named = 32 + 2*(32+4) // an identity, and its entry of a map half full
 	return size + named*len(n.ids)

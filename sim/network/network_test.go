@@ -252,6 +252,52 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// TestHandshakes lets first contacts take three round trips, and others one.
+func TestHandshakes(t *testing.T) {
+	n := make1(t, Config{Nodes: 10, Seed: 12, Handshakes: true})
+	took := func(from, to NodeID) time.Duration {
+		begin, end := n.Now(), time.Duration(0)
+		n.Request(from, to, func() {}, func(bool) { end = n.Now() })
+		_ = n.Run(context.Background(), n.Now()+time.Minute)
+		return end - begin
+	}
+	rtt := n.RTT(1, 2)
+	for i, trips := range []int{3, 1, 1} {
+		if got := took(1, 2); got != time.Duration(trips)*rtt {
+			t.Errorf("request %d took %s, expected %d times %s", i, got, trips, rtt)
+		}
+	}
+	if got := took(2, 1); got != rtt {
+		t.Errorf("the other way it took %s, expected %s", got, rtt)
+	}
+	_ = n.Run(context.Background(), n.Now()+time.Hour)
+	if got := took(1, 2); got != 3*rtt {
+		t.Errorf("after an hour it took %s, expected %s", got, 3*rtt)
+	}
+	n.Acquaint(3, 4)
+	if got := took(4, 3); got != n.RTT(3, 4) {
+		t.Errorf("between acquainted nodes it took %s", got)
+	}
+	// Two at once share a handshake.
+	var ends []time.Duration
+	begin := n.Now()
+	for range 2 {
+		n.Request(5, 6, func() {}, func(bool) { ends = append(ends, n.Now()-begin) })
+	}
+	_ = n.Run(context.Background(), n.Now()+time.Minute)
+	if want := 3 * n.RTT(5, 6); !slices.Equal(ends, []time.Duration{want, want}) {
+		t.Errorf("two at once took %s, expected %s", ends, want)
+	}
+	for a := range NodeID(10) {
+		n.Acquaint(a, 9-a)
+	}
+	_ = n.Run(context.Background(), n.Now()+time.Hour)
+	n.connections.sweep = 1
+	if took(1, 2); len(n.connections.open) != 1 {
+		t.Errorf("%d connections are remembered, one is open", len(n.connections.open))
+	}
+}
+
 // TestRepair lets lookups replace the dead in kept tables by the living.
 func TestRepair(t *testing.T) {
 	n := make1(t, Config{Nodes: 3000, Seed: 11, Maintained: true})

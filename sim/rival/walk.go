@@ -128,6 +128,7 @@ func (w *walking) forward(from network.NodeID, j, next, end int, holders []netwo
 		return
 	}
 	got := false
+	w.net.Acquaint(from, holders[0]) // neighbours of the ring
 	w.request(from, holders[0], "walk "+w.label(j), func() {
 		if got = true; w.over {
 			return

@@ -157,6 +157,7 @@ func (s *seeking) step(in search.SeekerInput) {
 // guides are the nearest participants that the client is connected to.
 func (s *seeking) guides() (contacts []dht.Contact) {
 	for _, n := range s.net.Neighbours(s.task.Client, guides) {
+		s.net.Acquaint(s.task.Client, n)
 		contacts = append(contacts, dht.Contact{ID: s.net.PeerID(n)})
 	}
 	return contacts
