@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,8 +32,9 @@ type Followed struct {
 }
 
 // Follow asks the n-th query of a class, from 1, as Run does with the first
-// seed: the same world, question and client. What other queries left behind,
-// such as the jitter of messages, is not the same.
+// seed: the same world, question and client. At rest, what other queries left
+// behind, such as the jitter of messages, is not the same; where things change
+// all that is asked before is asked, too.
 func Follow(ctx context.Context, s *Scenario, algorithm, class string, n int) (*Followed, error) {
 	switch {
 	case !slices.Contains(Algorithms(), algorithm):
@@ -53,6 +55,10 @@ func Follow(ctx context.Context, s *Scenario, algorithm, class string, n int) (*
 	if err := r.measureUnit(ctx); err != nil {
 		return nil, err
 	}
+	f := &Followed{Algorithm: algorithm, Class: class, Seed: r.seed, Number: n, Unit: r.run.Unit}
+	if s.dynamic() {
+		return f, r.followLive(ctx, f)
+	}
 	a, err := r.algorithm(ctx, algorithm)
 	if err != nil {
 		return nil, err
@@ -63,10 +69,39 @@ func Follow(ctx context.Context, s *Scenario, algorithm, class string, n int) (*
 		rng.ExpFloat64()
 		client = r.client(rng.IntN)
 	}
-	f := &Followed{Algorithm: algorithm, Class: class, Seed: r.seed, Number: n, Client: client, Query: r.queries[class][n-1], Unit: r.run.Unit}
-	f.Text = cel.Format(r.world.Market.Schema(), f.Query.Where, nil)
-	task := trial.Task{Class: class, Client: client, Query: f.Query, Count: class == trial.Count}
-	return f, r.follow(ctx, a, task, f)
+	return f, r.follow(ctx, a, trial.Task{Class: class, Client: client, Query: r.queries[class][n-1], Count: class == trial.Count}, f)
+}
+
+// A watch waits for the n-th query of a class to follow it.
+type watch struct {
+	*Followed
+	left int // queries of the class before it, and itself
+}
+
+// errFollowed ends a run whose query was followed.
+var errFollowed = errors.New("sim: the query was followed")
+
+// followLive runs a scenario in which things change up to the query, with all
+// that is asked before it.
+func (r *repetition) followLive(ctx context.Context, f *Followed) error {
+	r.watch = &watch{f, f.Number}
+	err := r.measureLive(ctx, f.Algorithm)
+	if errors.Is(err, errFollowed) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("sim: %s is not asked query %d of %s", f.Algorithm, f.Number, f.Class)
+	}
+	return err
+}
+
+// due tells whether a task is the one that is waited for.
+func (w *watch) due(t trial.Task) bool {
+	if w == nil || t.Class != w.Class {
+		return false
+	}
+	w.left--
+	return w.left == 0
 }
 
 // algorithm makes one, with its index.
@@ -83,7 +118,10 @@ func (r *repetition) algorithm(ctx context.Context, name string) (trial.Algorith
 
 // follow carries out a task and keeps its hops.
 func (r *repetition) follow(ctx context.Context, a trial.Algorithm, t trial.Task, f *Followed) error {
+	f.Client, f.Query = t.Client, t.Query
+	f.Text = cel.Format(r.world.Market.Schema(), t.Query.Where, nil)
 	net := r.world.Net
+	want := r.consultFrom(t.Query, t.Client) // before the question, as things may change
 	begin, over := net.Now(), false
 	a.Start(t, func(h trial.Hop) { f.Hops = append(f.Hops, h) }, func(o trial.Outcome) {
 		f.Outcome, f.Took, over = o, net.Now()-begin, true
@@ -95,7 +133,6 @@ func (r *repetition) follow(ctx context.Context, a trial.Algorithm, t trial.Task
 		return fmt.Errorf("sim: %s does not end a %s query", a.Name(), t.Class)
 	}
 	slices.SortStableFunc(f.Hops, func(a, b trial.Hop) int { return int(a.At - b.At) })
-	want := &r.wanted[f.Class][f.Number-1]
 	f.Matches, f.Recall = want.matches, 1
 	if f.Class != trial.Count {
 		f.Recall = want.recall(f.Outcome.Servers)

@@ -87,6 +87,7 @@ type repetition struct {
 	wanted   map[string][]oracle
 	rivals   *rival.Index
 	past     uint64 // events of worlds before this one
+	watch    *watch // nil: nobody follows a query
 	run      report.Run
 }
 
@@ -354,6 +355,12 @@ const taskTimeout = time.Hour
 
 // one carries out one task to its end.
 func (r *repetition) one(ctx context.Context, a trial.Algorithm, t trial.Task) (out trial.Outcome, took time.Duration, err error) {
+	if r.watch.due(t) {
+		if err := r.follow(ctx, a, t, r.watch.Followed); err != nil {
+			return out, 0, err
+		}
+		return out, 0, errFollowed
+	}
 	net := r.world.Net
 	begin, over := net.Now(), false
 	a.Start(t, nil, func(o trial.Outcome) { out, took, over = o, net.Now()-begin, true })

@@ -21,7 +21,8 @@ func newTrace(a *app) *cobra.Command {
 		Short: "Follow one query hop by hop",
 		Long: `Trace asks one query of a scenario, the n-th of a class as run does with the first seed, and
 shows every message: when it was sent and answered, to whom and why. Messages on the way at
-one time stand side by side on the time line.`,
+one time stand side by side on the time line. Where servers come, go or change, all that is
+asked before the query is asked, too.`,
 		Example: "  xeno-sim trace small --class needle --n 3\n  xeno-sim trace small --class broad --algorithm pht",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: completeScenario,
 		RunE: func(cmd *cobra.Command, args []string) error {
