@@ -127,7 +127,7 @@ func (n *Network) consult(found *nearest, of NodeID) {
 	// each group is farther from key than the one before.
 	n.entries(found, of, at)
 	if found.n < found.most {
-		for cpl := at + 1; cpl < 64 && !n.alone(of, cpl); cpl++ {
+		for cpl, end := at+1, n.depth(of); cpl < end; cpl++ {
 			n.entries(found, of, cpl)
 		}
 	}
@@ -136,12 +136,18 @@ func (n *Network) consult(found *nearest, of NodeID) {
 	}
 }
 
-// alone tells whether nobody shares cpl leading bits with a node.
-func (n *Network) alone(of NodeID, cpl int) bool {
+// depth returns how many buckets a node has: nobody shares more leading bits
+// with it.
+func (n *Network) depth(of NodeID) int {
 	pos := n.hosts[of].pos
-	at := n.first(pos)
-	mask := ^uint64(0) << (64 - cpl)
-	return (at == 0 || (n.sorted[at-1].pos^pos)&mask != 0) && (at+1 == len(n.sorted) || (n.sorted[at+1].pos^pos)&mask != 0)
+	at, most := n.first(pos), -1
+	if at > 0 {
+		most = bits.LeadingZeros64(n.sorted[at-1].pos ^ pos)
+	}
+	if at+1 < len(n.sorted) {
+		most = max(most, bits.LeadingZeros64(n.sorted[at+1].pos^pos))
+	}
+	return min(most+1, 64)
 }
 
 // entries adds a bucket of a node's routing table.
@@ -201,7 +207,7 @@ func mix(z uint64) uint64 {
 // which round trips are shortest, nearest first.
 func (n *Network) Neighbours(of NodeID, count int) []NodeID {
 	var known []NodeID
-	for cpl := 0; cpl < 64 && !n.alone(of, cpl); cpl++ {
+	for cpl := range n.depth(of) {
 		found := nearest{key: n.hosts[of].pos, most: dht.K}
 		n.entries(&found, of, cpl)
 		for _, c := range found.list[:found.n] {

@@ -19,7 +19,7 @@ func (n *Network) newTables() *tables {
 	t := &tables{n: n, begin: make([]uint32, len(n.hosts)+1)}
 	size := uint32(0)
 	for i := range n.hosts {
-		for cpl := 0; cpl < 64 && !n.alone(NodeID(i), cpl); cpl++ {
+		for cpl := range n.depth(NodeID(i)) {
 			low, high := n.bucket(n.hosts[i].pos, cpl)
 			size += uint32(min(high-low, dht.K))
 		}
@@ -28,7 +28,7 @@ func (n *Network) newTables() *tables {
 	// What grows as needed would be a quarter larger.
 	t.entry, t.buckets = make([]NodeID, 0, size), make([]uint8, 0, size)
 	for i := range n.hosts {
-		for cpl := 0; cpl < 64 && !n.alone(NodeID(i), cpl); cpl++ {
+		for cpl := range n.depth(NodeID(i)) {
 			var drawn [dht.K]slot
 			for _, s := range n.derive(&drawn, NodeID(i), cpl) {
 				t.entry = append(t.entry, s.node)
