@@ -26,7 +26,7 @@ func TestWithinBands(t *testing.T) {
 // TestWholeEarth: a circle larger than the Earth touches every band.
 func TestWholeEarth(t *testing.T) {
 	for _, km := range []float64{20_100, 1e6, 1e116} {
-		lat, lon := withinBands(Within{Dim: DimPlace, Km: km})
+		lat, lon := withinBands(Within{Dim: DimPlace, Km: km}, placeBands)
 		if lat != 1<<placeBands-1 || lon != 1<<placeBands-1 {
 			t.Errorf("%g km: bands %x of latitude, %x of longitude", km, lat, lon)
 		}

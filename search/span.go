@@ -78,21 +78,24 @@ func (s *Schema) misses(c CellID, p Predicate) bool {
 		return true
 	}
 	d, ok := s.Dimension(dimOf(p))
-	if !ok || d.Kind != KindNumber && d.Kind != KindVersion {
-		return false
-	}
-	at, ok := s.spanOf(c, d.Name)
 	if !ok {
 		return false
 	}
+	at, ok := s.spanOf(c, d.Name)
+	return ok && d.outside(at, p)
+}
+
+// outside tells whether no value within a span can satisfy a condition.
+func (d Dimension) outside(at span, p Predicate) bool {
+	ordered := d.Kind == KindNumber || d.Kind == KindVersion
 	switch p := p.(type) {
 	case Compare:
 		f := d.fraction(p.Value)
 		switch p.Op {
 		case OpLess, OpLessEqual:
-			return at.low > f
+			return ordered && at.low > f
 		case OpGreater, OpGreaterEqual:
-			return at.high < f
+			return ordered && at.high < f
 		case OpEqual:
 			return at.low > f || at.high < f
 		default:
@@ -100,9 +103,41 @@ func (s *Schema) misses(c CellID, p Predicate) bool {
 		}
 	case Range:
 		return p.Low > p.High || at.low > d.numberFraction(p.High) || at.high < d.numberFraction(p.Low)
+	case In:
+		for _, v := range p.Values {
+			if f := d.fraction(v); at.low <= f && f <= at.high {
+				return false
+			}
+		}
+		return true
+	case Within:
+		lat, lon := withinBands(p, placeFine)
+		return !at.crosses(lat, lon, 0, 0, 0, placeFine)
 	default:
 		return false
 	}
+}
+
+// crosses tells whether a span of places has one in the given bands of latitude
+// and of longitude. Looked at are n bands of each from y and x on, whose bits
+// interleave makes numbers from z on.
+func (at span) crosses(lat, lon uint64, z, y, x, n int) bool {
+	const all = placeFine * placeFine
+	low, high := float64(z)/all, float64(z+n*n)/all
+	mask := uint64(1)<<n - 1
+	if low > at.high || high < at.low || lat>>y&mask == 0 || lon>>x&mask == 0 {
+		return false
+	}
+	if n == 1 || low >= at.low && high <= at.high {
+		return true
+	}
+	n /= 2
+	for i := range 4 {
+		if at.crosses(lat, lon, z+i*n*n, y+i/2*n, x+i%2*n, n) {
+			return true
+		}
+	}
+	return false
 }
 
 // missed returns the first conjunct that no ad of a cell can satisfy for its

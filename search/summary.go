@@ -189,7 +189,7 @@ func reaches(p Predicate, set uint64) bool {
 	if !ok {
 		return true
 	}
-	lat, lon := withinBands(w)
+	lat, lon := withinBands(w, placeBands)
 	return set&lat != 0 && set>>placeBands&lon != 0
 }
 
@@ -208,29 +208,29 @@ func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
 	return true
 }
 
-// withinBands returns the bands of latitude and of longitude that the circle
+// withinBands returns which of n bands of latitude and of longitude the circle
 // of p touches.
-func withinBands(p Within) (lat, lon uint64) {
+func withinBands(p Within, n int) (lat, lon uint64) {
 	const slack = 1e-6 // degrees, for what rounding may lose
 	angle := min(p.Km/earthKm, math.Pi) + slack*math.Pi/180
-	lat = bands(p.Center.Lat, angle*180/math.Pi+slack, 90)
+	lat = bands(p.Center.Lat, angle*180/math.Pi+slack, 90, n)
 	reach := 180.0
 	// The circle's widest parallel is nearer to the pole than its centre;
 	// a circle around a pole has all longitudes.
 	if nearest := math.Abs(p.Center.Lat)*math.Pi/180 + angle; nearest < math.Pi/2 {
 		reach = math.Asin(min(1, math.Sin(angle)/math.Cos(p.Center.Lat*math.Pi/180)))*180/math.Pi + slack
 	}
-	lon = bands(p.Center.Lon, reach, 180) | bands(p.Center.Lon-360, reach, 180) | bands(p.Center.Lon+360, reach, 180)
+	lon = bands(p.Center.Lon, reach, 180, n) | bands(p.Center.Lon-360, reach, 180, n) | bands(p.Center.Lon+360, reach, 180, n)
 	return lat, lon
 }
 
-// bands returns which of placeBands bands from -most to most the interval of
-// width reach on both sides of x touches.
-func bands(x, reach, most float64) (set uint64) {
+// bands returns which of n bands from -most to most the interval of width
+// reach on both sides of x touches.
+func bands(x, reach, most float64, n int) (set uint64) {
 	if x+reach < -most || x-reach > most {
 		return 0
 	}
-	for i := placeBand(x-reach, most, placeBands); i <= placeBand(x+reach, most, placeBands); i++ {
+	for i := placeBand(x-reach, most, n); i <= placeBand(x+reach, most, n); i++ {
 		set |= 1 << i
 	}
 	return set
