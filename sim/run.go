@@ -217,7 +217,7 @@ func (r *repetition) measureUnit(ctx context.Context) error {
 		key, from := rng.Uint64(), r.client(rng.IntN)
 		holders := net.Closest(nil, key, dht.K)
 		begin, over := net.Now(), false
-		net.Find(from, key, func(id network.NodeID) bool { return slices.Contains(holders, id) }, func(_ network.NodeID, ok bool, _ int) {
+		net.Find(from, key, network.PlainAlpha, func(id network.NodeID) bool { return slices.Contains(holders, id) }, func(_ network.NodeID, ok bool, _ int) {
 			over = true
 			if ok {
 				took = append(took, net.Now()-begin)

@@ -2,17 +2,21 @@ package network
 
 import "github.com/xenoserver/xeno/dht"
 
-// findAlpha is how many requests a plain lookup has under way: the 10 of
-// go-libp2p-kad-dht.
-const findAlpha = 10
+const (
+	// PlainAlpha is how many requests a plain lookup has under way: the 10 of
+	// go-libp2p-kad-dht.
+	PlainAlpha = 10
+	// PaperAlpha is the 3 of Kademlia's paper: a third of the messages, and 1.4
+	// times the latency.
+	PaperAlpha = 3
+)
 
-// Find is a plain Kademlia value lookup (Maymounkov and Mazières, 2002, with
-// the parameters of go-libp2p-kad-dht: α 10, k 20) over warm connections. It
-// ends when the first node that holds the value has answered, or with !ok when
+// Find is a Kademlia value lookup (Maymounkov and Mazières, 2002; k 20) over
+// warm connections, with at most alpha requests under way. It ends when the first node that holds the value has answered, or with !ok when
 // the k nearest have answered and none did. Requests counts those that were
 // sent until then.
-func (n *Network) Find(from NodeID, key uint64, holds func(NodeID) bool, done func(holder NodeID, ok bool, requests int)) {
-	f := &find{n: n, from: from, key: key, holds: holds, done: done}
+func (n *Network) Find(from NodeID, key uint64, alpha int, holds func(NodeID) bool, done func(holder NodeID, ok bool, requests int)) {
+	f := &find{n: n, from: from, key: key, alpha: alpha, holds: holds, done: done}
 	f.candidates = f.first[:0]
 	if holds(from) {
 		n.After(0, func() { done(from, true, 0) })
@@ -45,6 +49,7 @@ type find struct {
 	n          *Network
 	from       NodeID
 	key        uint64
+	alpha      int
 	holds      func(NodeID) bool
 	done       func(NodeID, bool, int)
 	candidates []findCandidate // nearest first
@@ -80,7 +85,7 @@ func (f *find) proceed() {
 	near := 0
 	for i := range f.candidates {
 		c := &f.candidates[i]
-		if near == dht.K || f.flying == findAlpha {
+		if near == dht.K || f.flying == f.alpha {
 			break
 		}
 		if c.state == findDead {

@@ -162,7 +162,7 @@ func TestFind(t *testing.T) {
 		key := rng.Uint64()
 		holders := n.Closest(nil, key, dht.K)
 		finished := false
-		n.Find(NodeID(rng.IntN(5000)), key, func(id NodeID) bool { return slices.Contains(holders, id) }, func(at NodeID, ok bool, requests int) {
+		n.Find(NodeID(rng.IntN(5000)), key, PlainAlpha, func(id NodeID) bool { return slices.Contains(holders, id) }, func(at NodeID, ok bool, requests int) {
 			finished = true
 			if !ok || !slices.Contains(holders, at) {
 				t.Errorf("found %d %v after %d requests", at, ok, requests)
@@ -205,7 +205,7 @@ func TestSame(t *testing.T) {
 		rng := rand.New(rand.NewPCG(5, 5))
 		out := ""
 		for range 50 {
-			n.Find(NodeID(rng.IntN(500)), rng.Uint64(), func(id NodeID) bool { return id%17 == 0 }, func(at NodeID, ok bool, requests int) {
+			n.Find(NodeID(rng.IntN(500)), rng.Uint64(), PlainAlpha, func(id NodeID) bool { return id%17 == 0 }, func(at NodeID, ok bool, requests int) {
 				out += fmt.Sprintln(n.Now(), at, ok, requests)
 			})
 		}
@@ -317,7 +317,7 @@ func TestRepair(t *testing.T) {
 	}
 	before := dead()
 	for range 300 {
-		n.Find(0, rng.Uint64(), func(NodeID) bool { return false }, func(NodeID, bool, int) {})
+		n.Find(0, rng.Uint64(), PlainAlpha, func(NodeID) bool { return false }, func(NodeID, bool, int) {})
 		_ = n.Run(context.Background(), n.Now()+time.Hour)
 	}
 	// Those of buckets that are known whole stay.
@@ -350,7 +350,7 @@ func TestNoGarbage(t *testing.T) {
 	find := func() {
 		key := rng.Uint64()
 		holder := n.Closest(nil, key, 1)[0]
-		n.Find(NodeID(rng.IntN(5000)), key, func(id NodeID) bool { return id == holder }, func(NodeID, bool, int) {})
+		n.Find(NodeID(rng.IntN(5000)), key, PlainAlpha, func(id NodeID) bool { return id == holder }, func(NodeID, bool, int) {})
 		_ = n.Run(context.Background(), n.Now()+time.Minute)
 	}
 	for range 100 {
@@ -375,7 +375,7 @@ func BenchmarkEvents(b *testing.B) {
 	for range b.N {
 		key := rng.Uint64()
 		holders := n.Closest(nil, key, dht.K)
-		n.Find(NodeID(rng.IntN(n.Len())), key, func(id NodeID) bool { return slices.Contains(holders, id) }, func(NodeID, bool, int) {})
+		n.Find(NodeID(rng.IntN(n.Len())), key, PlainAlpha, func(id NodeID) bool { return slices.Contains(holders, id) }, func(NodeID, bool, int) {})
 		if n.Pending() > 20_000 {
 			_ = n.Run(b.Context(), n.Now()+200*time.Millisecond)
 		}

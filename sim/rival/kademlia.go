@@ -22,7 +22,7 @@ func (k *kademlia) Start(t trial.Task, trace func(trial.Hop), done func(trial.Ou
 	r.task.Count = true
 	key := k.world.Rand.Uint64()
 	holders := r.net.Closest(nil, key, dht.K)
-	r.net.Find(t.Client, key, func(id network.NodeID) bool { return slices.Contains(holders, id) },
+	r.net.Find(t.Client, key, network.PlainAlpha, func(id network.NodeID) bool { return slices.Contains(holders, id) },
 		func(holder network.NodeID, ok bool, requests int) {
 			r.requests = requests
 			r.hop(r.begin, t.Client, holder, "find value", ok)

@@ -397,7 +397,7 @@ func TestTiny(t *testing.T) {
 	}
 }
 
-// TestThrifty compares the lookup of many with the lookup of one.
+// TestThrifty compares the lookups of those who make many with plain ones.
 func TestThrifty(t *testing.T) {
 	w := newWorld(t, 3000, 10, func(c *network.Config) { c.Unreachable = 0.1 })
 	rng := rand.New(rand.NewPCG(10, 10))
@@ -416,8 +416,8 @@ func TestThrifty(t *testing.T) {
 				}
 			}
 		}
-		w.Net.Find(from, key, holds, done(&plain))
-		findThriftily(w.Net, from, key, holds, done(&thrifty))
+		w.Net.Find(from, key, network.PlainAlpha, holds, done(&plain))
+		w.Net.Find(from, key, network.PaperAlpha, holds, done(&thrifty))
 		if _ = w.Net.RunWhile(t.Context(), func() bool { return left > 0 }); left > 0 {
 			t.Fatal("a lookup does not end")
 		}

@@ -193,13 +193,11 @@ func (r *run) findAgain(rd read, left int) {
 		}
 		return true
 	}
-	find := r.net.Find
+	alpha := network.PlainAlpha
 	if len(r.lookups) > bulk {
-		find = func(from network.NodeID, key uint64, holds func(network.NodeID) bool, done func(network.NodeID, bool, int)) {
-			findThriftily(r.net, from, key, holds, done)
-		}
+		alpha = network.PaperAlpha
 	}
-	find(rd.from, key, holds, func(holder network.NodeID, ok bool, requests int) {
+	r.net.Find(rd.from, key, alpha, holds, func(holder network.NodeID, ok bool, requests int) {
 		if r.over {
 			return
 		}
