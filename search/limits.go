@@ -80,9 +80,6 @@ const (
 	// maxInFlight bounds the cells that a long query reads at once, two or three
 	// messages each.
 	maxInFlight = 32
-	// maxGuides is how many participants nearby are asked for the holders of
-	// roots: two, since one may be slow, or lie.
-	maxGuides = 2
 	// maxGlimpses bounds what one of them may say.
 	maxGlimpses = 64
 	// maxPlaces bounds the placements in one publish message: every tree at

@@ -39,7 +39,7 @@ type SeekerConfig struct {
 	// read. Zero: this query asks a root for it.
 	Sample Sample
 	// Guides are participants nearby to ask who holds the roots, before they
-	// are looked up. At most maxGuides are asked. May be nil.
+	// are looked up. At most Guides are asked. May be nil.
 	Guides []dht.Contact
 	// Near estimates how far a participant is, to ask near holders first.
 	// May be nil.
@@ -256,7 +256,7 @@ func (s *Seeker) start(now time.Time) {
 	for _, t := range s.schema.trees {
 		roots = append(roots, Root(t.Name))
 	}
-	for _, to := range s.cfg.Guides[:min(len(s.cfg.Guides), maxGuides)] {
+	for _, to := range s.cfg.Guides[:min(len(s.cfg.Guides), Guides)] {
 		s.guides[to.ID] = true
 		s.guided = now.Add(s.cfg.Hedge)
 		s.requests++

@@ -22,12 +22,12 @@ func (s *Service) known() (map[search.CellID]search.Glimpse, search.Sample) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	maps.DeleteFunc(s.glimpses, func(_ search.CellID, g glimpse) bool { return now.Sub(g.at) >= glimpseTTL })
+	maps.DeleteFunc(s.glimpses, func(_ search.CellID, g glimpse) bool { return now.Sub(g.at) >= search.GlimpseTTL })
 	out := make(map[search.CellID]search.Glimpse, len(s.glimpses))
 	for id, g := range s.glimpses {
 		out[id] = g.Glimpse
 	}
-	if now.Sub(s.sampledAt) >= glimpseTTL {
+	if now.Sub(s.sampledAt) >= search.GlimpseTTL {
 		s.sample = search.Sample{}
 	}
 	return out, s.sample

@@ -57,7 +57,7 @@ func (l *locator) locate(ctx context.Context, cell search.CellID) ([]dht.Contact
 }
 
 func (l *locator) lookup(ctx context.Context, cell search.CellID) ([]dht.Contact, error) {
-	ctx, cancel := context.WithTimeout(ctx, locateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, search.LocateTimeout)
 	defer cancel()
 	return l.overlay.Closest(ctx, cell.Key(), search.Replicas)
 }
@@ -65,7 +65,7 @@ func (l *locator) lookup(ctx context.Context, cell search.CellID) ([]dht.Contact
 // trust returns for how long the outcome of a lookup at that time holds: a
 // node that has just joined knows few others.
 func (l *locator) trust(at time.Time) time.Duration {
-	return min(locateTTL, max(locateTTLLeast, at.Sub(l.begun)/2))
+	return min(search.LocateTTL, max(search.LeastLocateTTL, at.Sub(l.begun)/2))
 }
 
 // claim returns the location of a cell, and whether it is the caller's to find.
@@ -94,7 +94,7 @@ func (l *locator) recall(cell search.CellID) []dht.Contact {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	loc := l.cells[cell]
-	if loc == nil || time.Since(loc.at) >= recallTTL {
+	if loc == nil || time.Since(loc.at) >= search.RecallTTL {
 		return nil
 	}
 	select {

@@ -150,7 +150,7 @@ func (p *publisher) run() {
 			p.do(e)
 		}
 		p.report(now)
-		timer.Reset(max(p.machine.Wake().Sub(now), 10*time.Millisecond))
+		timer.Reset(max(p.machine.Wake().Sub(now), search.LeastWake))
 	}
 }
 
@@ -205,7 +205,7 @@ func (p *publisher) do(effect search.PublisherEffect) {
 	switch e := effect.(type) {
 	case search.Locate:
 		s.wg.Go(func() { // its requests are shared with others, and bounded by the overlay
-			ctx, cancel := context.WithTimeout(s.ctx, locateTimeout)
+			ctx, cancel := context.WithTimeout(s.ctx, search.LocateTimeout)
 			defer cancel()
 			holders, err := s.located.locate(ctx, e.Cell)
 			if err != nil {
@@ -232,7 +232,7 @@ func (p *publisher) do(effect search.PublisherEffect) {
 	}
 }
 
-// spawn runs f when fewer than maxCalls others are under way.
+// spawn runs f when fewer than search.MaxCalls others are under way.
 func (p *publisher) spawn(f func(ctx context.Context)) {
 	s := p.service
 	s.wg.Go(func() {
@@ -253,7 +253,7 @@ func (p *publisher) sendWithdraw(ctx context.Context, e search.SendWithdraw) {
 	for _, c := range e.Cells {
 		w.Cells = append(w.Cells, cellToWire(c))
 	}
-	for try := range withdrawTries {
+	for try := range search.WithdrawTries {
 		err := p.service.call(ctx, e.To, &wire.SearchRequest{Kind: &wire.SearchRequest_Withdraw{Withdraw: w}}, new(wire.SearchPlacing))
 		if err == nil {
 			return
@@ -262,14 +262,14 @@ func (p *publisher) sendWithdraw(ctx context.Context, e search.SendWithdraw) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(withdrawPause << try):
+		case <-time.After(search.WithdrawPause << try):
 		}
 	}
 }
 
 // withdraw takes the ad back from all holders.
 func (p *publisher) withdraw() {
-	ctx, cancel := context.WithTimeout(p.service.ctx, withdrawTimeout)
+	ctx, cancel := context.WithTimeout(p.service.ctx, search.WithdrawTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, e := range p.machine.Step(time.Now(), search.Stop{}) {

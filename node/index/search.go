@@ -37,7 +37,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	known, sample := s.known()
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
 		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
-		Verify: !opts.Unverified, Explain: opts.Explain, Known: known, Sample: sample, Guides: s.overlay.Neighbours(guides), Near: s.near,
+		Verify: !opts.Unverified, Explain: opts.Explain, Known: known, Sample: sample, Guides: s.overlay.Neighbours(search.Guides), Near: s.near,
 	})
 	if err != nil {
 		return nil, err

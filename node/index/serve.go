@@ -178,7 +178,7 @@ func (s *Service) ownAd(age time.Duration) (*search.Signed, error) {
 
 // keep lets time pass for the cells.
 func (s *Service) keep() {
-	tick := time.NewTicker(holderTick)
+	tick := time.NewTicker(search.TickEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -208,7 +208,7 @@ func (s *Service) sendPush(p search.SendPush) {
 	ctx, cancel := context.WithTimeout(s.ctx, publishTimeout)
 	defer cancel()
 	told := make(map[dht.PeerID]bool)
-	for range 2 {
+	for range search.PushRounds {
 		holders, err := s.located.locate(ctx, p.Parent)
 		if err != nil {
 			s.log.Debug("locate parent cell", slog.String("cell", p.Parent.String()), slog.Any("err", err))

@@ -133,8 +133,8 @@ func New(cfg Config) (*Service, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		cfg: cfg, overlay: cfg.Overlay, schema: cfg.Schema, log: cfg.Logger,
-		opened: newOpener(cfg), pushes: make(chan search.SendPush, maxPushes), changed: make(chan struct{}, 1),
-		calls: make(chan struct{}, maxCalls), ctx: ctx, cancel: cancel,
+		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), changed: make(chan struct{}, 1),
+		calls: make(chan struct{}, search.MaxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),
@@ -149,7 +149,7 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Start() {
 	s.startup.Do(func() {
 		s.spawn(s.keep)
-		for range pushWorkers {
+		for range search.PushWorkers {
 			s.spawn(s.push)
 		}
 		if s.cfg.Ad != nil {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/xenoserver/xeno/search"
 	"github.com/xenoserver/xeno/sim/network"
 )
 
@@ -98,7 +99,7 @@ func (s Sessions) Churn(net *network.Network, p Population, until time.Duration,
 	}
 	come = func(id network.NodeID, d time.Duration) {
 		// A graceful farewell takes a second.
-		net.After(max(d, 2*withdrawTimeout), func() {
+		net.After(max(d, 2*search.WithdrawTimeout), func() {
 			if !over() {
 				p.Join(id)
 				stay(id, s.draw(rng))

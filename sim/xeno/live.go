@@ -133,10 +133,10 @@ func (l *Live) begin(id network.NodeID) *liveNode {
 	n.tick = func() {
 		if !n.gone {
 			n.step(search.HolderTick{})
-			l.net.After(holderTick, n.tick)
+			l.net.After(search.TickEvery, n.tick)
 		}
 	}
-	l.net.After(time.Duration(l.rng.Int64N(int64(holderTick))), n.tick)
+	l.net.After(time.Duration(l.rng.Int64N(int64(search.TickEvery))), n.tick)
 	return n
 }
 
@@ -152,7 +152,7 @@ func (l *Live) Leave(id network.NodeID, graceful bool) {
 	if graceful && !n.leaving {
 		n.leaving = true
 		n.publish(search.Stop{})
-		l.net.After(withdrawTimeout, func() { n.end() })
+		l.net.After(search.WithdrawTimeout, func() { n.end() })
 		return
 	}
 	n.end()
@@ -249,23 +249,6 @@ type liveNode struct {
 	located map[search.CellID]*location
 }
 
-// These are what node/index has.
-const (
-	holderTick      = time.Second
-	withdrawTimeout = time.Second
-	withdrawTries   = 3
-	withdrawPause   = 200 * time.Millisecond
-	maxPushes       = 1024
-	pushWorkers     = 4
-	pushRounds      = 2
-	maxCalls        = 32
-	leastWake       = 10 * time.Millisecond
-	locateTimeout   = 4 * time.Second
-	locateTTL       = time.Minute
-	locateTTLLeast  = time.Second
-	recallTTL       = 10 * time.Minute
-)
-
 // end lets the node die.
 func (n *liveNode) end() {
 	if n.gone {
@@ -303,7 +286,7 @@ func (n *liveNode) step(in search.HolderInput) (answer search.HolderEffect) {
 			answer = e
 			continue
 		}
-		if len(n.pushes) < maxPushes { // else repeated with the next summary
+		if len(n.pushes) < search.MaxPushes { // else repeated with the next summary
 			n.pushes = append(n.pushes, push)
 		}
 	}
@@ -313,7 +296,7 @@ func (n *liveNode) step(in search.HolderInput) (answer search.HolderEffect) {
 
 // push begins as many pushes as may be under way.
 func (n *liveNode) push() {
-	for n.pushing < pushWorkers && len(n.pushes) > 0 {
+	for n.pushing < search.PushWorkers && len(n.pushes) > 0 {
 		p := &pushing{n: n, push: n.pushes[0]}
 		n.pushes = slices.Delete(n.pushes, 0, 1)
 		n.pushing++
@@ -346,7 +329,7 @@ func (p *pushing) next(holders []network.NodeID, all bool) {
 		holders = holders[1:]
 	}
 	if len(holders) == 0 {
-		if !all && p.rounds < pushRounds {
+		if !all && p.rounds < search.PushRounds {
 			p.begin()
 			return
 		}

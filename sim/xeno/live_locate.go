@@ -39,7 +39,7 @@ func (n *liveNode) locate(cell search.CellID, then func(holders []network.NodeID
 		n.live.stats.LookedUp += uint64(requests) //nolint:gosec // a count
 		n.settle(cell, loc, nearest, requests)
 	})
-	net.After(locateTimeout, func() { n.settle(cell, loc, nil, 0) })
+	net.After(search.LocateTimeout, func() { n.settle(cell, loc, nil, 0) })
 }
 
 // settle ends a lookup, unless it is over.
@@ -62,7 +62,7 @@ func (n *liveNode) settle(cell search.CellID, loc *location, holders []network.N
 
 // trust returns for how long the outcome of a lookup holds.
 func (n *liveNode) trust(at time.Duration) time.Duration {
-	return min(locateTTL, max(locateTTLLeast, (at-n.begun)/2))
+	return min(search.LocateTTL, max(search.LeastLocateTTL, (at-n.begun)/2))
 }
 
 // forget drops every location that names a peer: it does not answer.
@@ -78,7 +78,7 @@ func (n *liveNode) forget(peer network.NodeID) {
 func (n *liveNode) recall(cells []search.CellID) (known []search.Glimpse) {
 	for _, id := range cells {
 		loc := n.located[id]
-		if loc == nil || !loc.done || n.live.net.Now()-loc.at >= recallTTL {
+		if loc == nil || !loc.done || n.live.net.Now()-loc.at >= search.RecallTTL {
 			continue
 		}
 		g := search.Glimpse{Cell: id}

@@ -55,7 +55,7 @@ func (n *liveNode) publish(in search.PublisherInput) (above bool) {
 		case search.SendPublish:
 			n.call(func() { n.send(e) })
 		case search.SendWithdraw:
-			n.call(func() { n.withdraw(e, withdrawTries, withdrawPause) })
+			n.call(func() { n.withdraw(e, search.WithdrawTries, search.WithdrawPause) })
 		}
 	}
 	n.wake()
@@ -68,7 +68,7 @@ func (n *liveNode) wake() {
 	if n.leaving || n.gone {
 		return
 	}
-	due := net.Now() + max(n.pub.Wake().Sub(net.Clock()), leastWake)
+	due := net.Now() + max(n.pub.Wake().Sub(net.Clock()), search.LeastWake)
 	if n.due > 0 && n.due <= due {
 		return
 	}
@@ -82,9 +82,9 @@ func (n *liveNode) wake() {
 	})
 }
 
-// call does a call of the publisher when fewer than maxCalls are under way.
+// call does a call of the publisher when fewer than search.MaxCalls are under way.
 func (n *liveNode) call(do func()) {
-	if n.calls >= maxCalls {
+	if n.calls >= search.MaxCalls {
 		n.waiting = append(n.waiting, do)
 		return
 	}

@@ -50,12 +50,6 @@ type remembered struct {
 	at            time.Duration
 }
 
-// These are what node/index has.
-const (
-	memoryTTL = time.Minute
-	guides    = 2
-)
-
 // New returns the algorithm over cells.
 func New(cells Cells, opts Options) *Xeno {
 	x := &Xeno{
@@ -73,12 +67,12 @@ func (x *Xeno) known(client network.NodeID) (map[search.CellID]search.Glimpse, s
 	}
 	now, out := x.net.Now(), make(map[search.CellID]search.Glimpse)
 	for id, r := range x.memory[client] {
-		if now-r.at < memoryTTL {
+		if now-r.at < search.GlimpseTTL {
 			out[id] = r.Glimpse
 		}
 	}
 	sample := x.sample[client]
-	if now-sample.at >= memoryTTL {
+	if now-sample.at >= search.GlimpseTTL {
 		sample.Sample = search.Sample{}
 	}
 	return out, sample.Sample
@@ -156,7 +150,7 @@ func (s *seeking) step(in search.SeekerInput) {
 
 // guides are the nearest participants that the client is connected to.
 func (s *seeking) guides() (contacts []dht.Contact) {
-	for _, n := range s.net.Neighbours(s.task.Client, guides) {
+	for _, n := range s.net.Neighbours(s.task.Client, search.Guides) {
 		s.net.Acquaint(s.task.Client, n)
 		contacts = append(contacts, dht.Contact{ID: s.net.PeerID(n)})
 	}

@@ -1,0 +1,48 @@
+package search
+
+import "time"
+
+// What every interpreter of the machines keeps to, in the daemon and in the
+// simulator.
+const (
+	// TickEvery is how often leases end and summaries go up.
+	TickEvery = time.Second
+	// MaxPushes bounds the summaries that wait to be sent up; those beyond it
+	// are repeated a minute later.
+	MaxPushes = 1024
+	// PushWorkers is how many of them are sent at once.
+	PushWorkers = 4
+	// PushRounds is how often the holders of the table are looked up for one,
+	// where some do not answer.
+	PushRounds = 2
+	// MaxCalls bounds the requests of all publishers of a participant that are
+	// under way: an ad goes to at most 100 holders, and peers refuse the 65th
+	// at once.
+	MaxCalls = 32
+	// LeastWake is the shortest time between two ticks of a Publisher.
+	LeastWake = 10 * time.Millisecond
+	// WithdrawTries is how often a withdrawal is sent to a holder that does not
+	// answer; what is not withdrawn stays until its lease ends.
+	WithdrawTries = 3
+	// WithdrawPause is the first pause between two of them.
+	WithdrawPause = 200 * time.Millisecond
+	// WithdrawTimeout bounds what a server that ends spends on withdrawing.
+	WithdrawTimeout = time.Second
+	// LocateTimeout bounds a lookup of holders.
+	LocateTimeout = 4 * time.Second
+	// LocateTTL is how long the holders of a cell are remembered while they
+	// answer. A participant that joined closer to a cell is found after that.
+	LocateTTL = time.Minute
+	// LeastLocateTTL is the same right after the start, when it is half of the
+	// time since then.
+	LeastLocateTTL = time.Second
+	// RecallTTL is how long others are told of them: twice the interval at
+	// which publishers look holders up.
+	RecallTTL = 10 * time.Minute
+	// GlimpseTTL is how long the summaries of inner cells, and the sample of all
+	// ads, steer queries; they never decide what is found.
+	GlimpseTTL = time.Minute
+	// Guides is how many participants nearby a query may ask: two, since one
+	// may be slow, or lie.
+	Guides = 2
+)
