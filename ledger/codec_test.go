@@ -282,7 +282,7 @@ func TestStrictAgreesWithTheSlowWay(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b, err := encMode.Marshal(anyValue(3).Draw(t, "value"))
 		if err != nil {
-			t.Skip("NaN or infinity")
+			return // NaN or infinity
 		}
 		if rapid.Bool().Draw(t, "damage") && len(b) > 0 {
 			at := rapid.IntRange(0, len(b)-1).Draw(t, "at")
