@@ -156,6 +156,58 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
+// A daemon that dies between a pause or resume and its record leaves a record
+// that the monitor knows better than.
+func TestPauseCutShort(t *testing.T) {
+	ctx := t.Context()
+	kernel, initrd := newImage(t)
+	dir := t.TempDir()
+	config := Config{Dir: dir, Binary: newFake(t), Trust: true}
+	d, err := New(config)
+	must(t, err)
+	_, err = d.Start(ctx, specOf("pause", kernel, initrd))
+	testenv.Require(t, Name, err)
+	defer func() { must(t, d.Remove(context.WithoutCancel(ctx), "pause")) }()
+	monitor := client{socket: filepath.Join(dir, "pause", socketName)}
+	is := func(state string) {
+		t.Helper()
+		info, err := monitor.info(ctx)
+		must(t, err)
+		list, err := d.List(ctx)
+		must(t, err)
+		if info.State != state || !strings.EqualFold(string(list[0].State), state) {
+			t.Errorf("guest %s, listed as %s, want %s", info.State, list[0].State, state)
+		}
+	}
+	must(t, d.Pause(ctx, "pause"))
+	must(t, monitor.resume(ctx))
+	must(t, d.Pause(ctx, "pause"))
+	is(vmPaused)
+	must(t, d.Resume(ctx, "pause"))
+	must(t, monitor.pause(ctx))
+	must(t, d.Resume(ctx, "pause"))
+	is(vmRunning)
+	// The next daemon counts what runs.
+	must(t, d.Pause(ctx, "pause"))
+	must(t, monitor.resume(ctx))
+	next, err := New(config)
+	must(t, err)
+	if swept, err := next.Sweep(ctx); err != nil || len(swept) != 0 {
+		t.Errorf("swept %v, %v", swept, err)
+	}
+	is(vmRunning)
+	before, err := next.Usage(ctx, "pause")
+	must(t, err)
+	time.Sleep(10 * time.Millisecond)
+	if after, err := next.Usage(ctx, "pause"); err != nil || after.Run <= before.Run {
+		t.Errorf("run time %v, then %v, %v", before.Run, after.Run, err)
+	}
+	must(t, monitor.pause(ctx))
+	_, err = next.Sweep(ctx)
+	must(t, err)
+	is(vmPaused)
+}
+
 func TestVersion(t *testing.T) {
 	for _, tt := range []struct {
 		in string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -183,45 +184,61 @@ func (d *Driver) Remove(ctx context.Context, id string) error {
 }
 
 // Pause implements hypervisor.Pauser.
-func (d *Driver) Pause(ctx context.Context, id string) error {
-	f, unlock, err := d.hold(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if !f.record.Paused.IsZero() {
-		return nil
-	}
-	if err := f.client().pause(ctx); err != nil && !f.is(ctx, vmPaused) {
-		return err
-	}
-	f.record.Paused = time.Now()
-	return f.record.write(f.dir)
-}
+func (d *Driver) Pause(ctx context.Context, id string) error { return d.setPaused(ctx, id, true) }
 
 // Resume implements hypervisor.Pauser.
-func (d *Driver) Resume(ctx context.Context, id string) error {
+func (d *Driver) Resume(ctx context.Context, id string) error { return d.setPaused(ctx, id, false) }
+
+// setPaused pauses or resumes a guest whatever its record says: the monitor
+// knows better, for a daemon may have died between a change and its record.
+func (d *Driver) setPaused(ctx context.Context, id string, paused bool) error {
 	f, unlock, err := d.hold(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if f.record.Paused.IsZero() {
-		return nil
-	}
-	if err := f.client().resume(ctx); err != nil && !f.is(ctx, vmRunning) {
+	s, err := f.process.Status()
+	if err != nil {
 		return err
 	}
-	f.record.Idle += max(0, time.Since(f.record.Paused))
-	f.record.Paused = time.Time{}
-	return f.record.write(f.dir)
+	if !s.Running {
+		return fmt.Errorf("cloudhypervisor: %s has exited", id)
+	}
+	change := f.client().resume
+	if paused {
+		change = f.client().pause
+		// First, so that a daemon that dies in between bills too little.
+		if err := f.note(true); err != nil {
+			return err
+		}
+	}
+	refused := change(ctx)
+	if refused != nil {
+		// It may be so already, or the answer was lost.
+		is, err := f.paused(context.WithoutCancel(ctx))
+		if err != nil {
+			return refused
+		}
+		if is == paused {
+			refused = nil
+		}
+		paused = is
+	}
+	return errors.Join(refused, f.note(paused))
 }
 
-// is tells whether the guest is in a state already: a daemon may have died
-// between the change and its record.
-func (f found) is(ctx context.Context, state string) bool {
+// paused asks the monitor.
+func (f found) paused(ctx context.Context) (bool, error) {
 	i, err := f.client().info(ctx)
-	return err == nil && i.State == state
+	return i.State != vmRunning, err
+}
+
+// note writes down whether the guest is paused. The caller holds the lock.
+func (f found) note(paused bool) error {
+	if !f.record.setPaused(paused, time.Now()) {
+		return nil
+	}
+	return f.record.write(f.dir)
 }
 
 // Counters returns the devices' own counters of a running guest. They start
@@ -308,8 +325,9 @@ func (d *Driver) Logs(_ context.Context, id string, limit int) (stdout, stderr [
 	return f.process.Logs(limit)
 }
 
-// Sweep removes what starts left that were cut short by the daemon's death.
-// Daemons call it when they start. It returns the IDs of what it removed.
+// Sweep makes up for a daemon's sudden death: it removes what starts left that
+// were cut short, and writes down which guests are paused. Daemons call it when
+// they start. It returns the IDs of what it removed.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	entries, err := os.ReadDir(d.config.Dir)
 	if err != nil {
@@ -318,7 +336,7 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	var removed []string
 	for _, e := range entries {
 		dir := filepath.Join(d.config.Dir, e.Name())
-		if hypervisor.ValidateID(e.Name()) != nil || started(dir) {
+		if hypervisor.ValidateID(e.Name()) != nil {
 			continue
 		}
 		unlock, err := lockInstance(ctx, dir)
@@ -328,10 +346,10 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return removed, err
 		}
-		if !started(dir) {
-			if err = d.erase(ctx, e.Name()); err == nil {
-				removed = append(removed, e.Name())
-			}
+		if started(dir) {
+			err = d.settle(ctx, e.Name())
+		} else if err = d.erase(ctx, e.Name()); err == nil {
+			removed = append(removed, e.Name())
 		}
 		unlock()
 		if err != nil {
@@ -339,4 +357,24 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		}
 	}
 	return removed, nil
+}
+
+// settle writes down whether a guest is paused, as its monitor has it. From when
+// is not known: what it ran meanwhile against its record is not billed. The
+// caller holds the lock.
+func (d *Driver) settle(ctx context.Context, id string) error {
+	f, err := d.find(id)
+	if err != nil {
+		return err
+	}
+	s, err := f.process.Status()
+	if err != nil || !s.Running {
+		return err
+	}
+	paused, err := f.paused(ctx)
+	if err != nil {
+		d.config.Logger.WarnContext(ctx, "monitor does not say whether its guest is paused", slog.String("id", id), slog.Any("err", err))
+		return nil
+	}
+	return f.note(paused)
 }
