@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -148,7 +149,7 @@ func (f found) powerDown(ctx context.Context, grace time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	for ctx.Err() == nil {
-		pressErr := f.command(ctx, "system_powerdown")
+		pressErr := f.command(ctx, "system_powerdown", nil)
 		pause, stop := context.WithTimeout(ctx, pressInterval)
 		_, err := f.process.Wait(pause)
 		stop()
@@ -162,14 +163,15 @@ func (f found) powerDown(ctx context.Context, grace time.Duration) bool {
 	return false
 }
 
-// command runs one command of the monitor.
-func (f found) command(ctx context.Context, name string) error {
+// command runs one command of the monitor and stores its result in out, if that
+// is not nil.
+func (f found) command(ctx context.Context, name string, out any) error {
 	m, err := openMonitor(ctx, f.dir, commandTimeout)
 	if err != nil {
 		return err
 	}
 	defer m.close()
-	if err := m.execute(name, nil); err != nil {
+	if err := m.execute(name, out); err != nil {
 		return fmt.Errorf("qemu: %w", err)
 	}
 	return nil
@@ -186,33 +188,61 @@ func (d *Driver) Remove(ctx context.Context, id string) error {
 }
 
 // Pause implements hypervisor.Pauser.
-func (d *Driver) Pause(ctx context.Context, id string) error {
-	f, unlock, err := d.hold(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	// Also when it is paused: an earlier call may have been cut short. The
-	// monitor takes it twice.
-	if err := f.command(ctx, "stop"); err != nil || !f.record.Paused.IsZero() {
-		return err
-	}
-	f.record.Paused = time.Now()
-	return f.record.write(f.dir)
-}
+func (d *Driver) Pause(ctx context.Context, id string) error { return d.setPaused(ctx, id, true) }
 
 // Resume implements hypervisor.Pauser.
-func (d *Driver) Resume(ctx context.Context, id string) error {
+func (d *Driver) Resume(ctx context.Context, id string) error { return d.setPaused(ctx, id, false) }
+
+// setPaused pauses or resumes a guest whatever its record says: the monitor
+// knows better, for a daemon may have died between a change and its record.
+func (d *Driver) setPaused(ctx context.Context, id string, paused bool) error {
 	f, unlock, err := d.hold(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := f.command(ctx, "cont"); err != nil || f.record.Paused.IsZero() {
+	s, err := f.process.Status()
+	if err != nil {
 		return err
 	}
-	f.record.Idle += max(0, time.Since(f.record.Paused))
-	f.record.Paused = time.Time{}
+	if !s.Running {
+		return fmt.Errorf("qemu: %s has exited", id)
+	}
+	command := "cont"
+	if paused {
+		command = "stop"
+		// First, so that a daemon that dies in between bills too little.
+		if err := f.note(true); err != nil {
+			return err
+		}
+	}
+	refused := f.command(ctx, command, nil)
+	if refused != nil {
+		// The answer may be all that was lost.
+		is, err := f.paused(context.WithoutCancel(ctx))
+		if err != nil {
+			return refused
+		}
+		if is == paused {
+			refused = nil
+		}
+		paused = is
+	}
+	return errors.Join(refused, f.note(paused))
+}
+
+// paused asks the monitor.
+func (f found) paused(ctx context.Context) (bool, error) {
+	var s runState
+	err := f.command(ctx, "query-status", &s)
+	return !s.Running, err
+}
+
+// note writes down whether the guest is paused. The caller holds the lock.
+func (f found) note(paused bool) error {
+	if !f.record.setPaused(paused, time.Now()) {
+		return nil
+	}
 	return f.record.write(f.dir)
 }
 
@@ -304,9 +334,10 @@ func (d *Driver) Logs(_ context.Context, id string, limit int) (stdout, stderr [
 	return f.process.Logs(limit)
 }
 
-// Sweep removes what starts left that were cut short by the daemon's death,
-// and taps that belong to no instance. Daemons call it when they start. It
-// returns the IDs of what it removed.
+// Sweep makes up for a daemon's sudden death: it removes what starts left that
+// were cut short, and taps that belong to no instance, and writes down which
+// guests are paused. Daemons call it when they start. It returns the IDs of what
+// it removed.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	taps, err := d.config.Network.List()
 	if err != nil {
@@ -345,10 +376,10 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return removed, err
 		}
-		if !started(dir) {
-			if err = d.erase(ctx, id); err == nil {
-				removed = append(removed, id)
-			}
+		if started(dir) {
+			err = d.settle(ctx, id)
+		} else if err = d.erase(ctx, id); err == nil {
+			removed = append(removed, id)
 		}
 		unlock()
 		if err != nil {
@@ -356,4 +387,24 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 		}
 	}
 	return removed, nil
+}
+
+// settle writes down whether a guest is paused, as its monitor has it. From when
+// is not known: what it ran meanwhile against its record is not billed. The
+// caller holds the lock.
+func (d *Driver) settle(ctx context.Context, id string) error {
+	f, err := d.find(id)
+	if err != nil {
+		return err
+	}
+	s, err := f.process.Status()
+	if err != nil || !s.Running {
+		return err
+	}
+	paused, err := f.paused(ctx)
+	if err != nil {
+		d.config.Logger.WarnContext(ctx, "monitor does not say whether its guest is paused", slog.String("id", id), slog.Any("err", err))
+		return nil
+	}
+	return f.note(paused)
 }

@@ -324,9 +324,7 @@ func (l *launch) queryRunning(ctx context.Context) error {
 	}
 	defer m.close()
 	for {
-		var status struct {
-			Running bool `json:"running"`
-		}
+		var status runState
 		if err := m.execute("query-status", &status); err != nil {
 			return fmt.Errorf("qemu: %w", err)
 		}

@@ -329,6 +329,68 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// TestPauseCutShort plays a daemon that dies between a pause or resume and its
+// record, which the monitor then knows better than.
+func TestPauseCutShort(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	d := w.driver(t, dir)
+	spec, _ := w.spec(t, "pause")
+	_, err := d.Start(t.Context(), spec)
+	testenv.Require(t, "qemu", err)
+	t.Cleanup(func() {
+		if err := d.Remove(context.Background(), "pause"); err != nil {
+			t.Error(err)
+		}
+	})
+	monitor := func(command string, out any) {
+		t.Helper()
+		m, err := openMonitor(t.Context(), filepath.Join(dir, "pause"), commandTimeout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.close()
+		if err := m.execute(command, out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		before  func(context.Context, string) error
+		command string // behind the driver's back
+		after   func(context.Context, string) error
+		want    hypervisor.State
+	}{
+		{d.Pause, "cont", d.Pause, hypervisor.StatePaused},
+		{d.Resume, "stop", d.Resume, hypervisor.StateRunning},
+		{d.Pause, "cont", sweep(w.driver(t, dir)), hypervisor.StateRunning},
+		{d.Resume, "stop", sweep(w.driver(t, dir)), hypervisor.StatePaused},
+	} {
+		if err := tt.before(t.Context(), "pause"); err != nil {
+			t.Fatal(err)
+		}
+		monitor(tt.command, nil)
+		if err := tt.after(t.Context(), "pause"); err != nil {
+			t.Fatal(err)
+		}
+		var is runState
+		monitor("query-status", &is)
+		list, err := d.List(t.Context())
+		if err != nil || list[0].State != tt.want || is.Running != (tt.want == hypervisor.StateRunning) {
+			t.Errorf("after %s: guest runs: %v, listed %+v, %v, want %s", tt.command, is.Running, list, err, tt.want)
+		}
+	}
+}
+
+func sweep(d *Driver) func(context.Context, string) error {
+	return func(ctx context.Context, _ string) error {
+		removed, err := d.Sweep(ctx)
+		if err == nil && len(removed) > 0 {
+			err = fmt.Errorf("removed %v", removed)
+		}
+		return err
+	}
+}
+
 // TestFailedStart breaks starts in several places and looks for what is left.
 func TestFailedStart(t *testing.T) {
 	w := newWorld(t)

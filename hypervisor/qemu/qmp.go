@@ -46,6 +46,11 @@ type message struct {
 	ID     *int            `json:"id"`
 }
 
+// A runState is the answer to query-status.
+type runState struct {
+	Running bool `json:"running"` // the guest's CPUs run
+}
+
 // socketName is the monitor's socket in an instance's directory.
 const socketName = "qmp"
 

@@ -101,3 +101,17 @@ func (r record) run(start, now time.Time) time.Duration {
 	}
 	return max(0, now.Sub(start)-idle)
 }
+
+// setPaused begins or ends a pause and tells whether the record is another now.
+func (r *record) setPaused(paused bool, now time.Time) bool {
+	switch was := !r.Paused.IsZero(); {
+	case was == paused:
+		return false
+	case paused:
+		r.Paused = now
+	default:
+		r.Idle += max(0, now.Sub(r.Paused))
+		r.Paused = time.Time{}
+	}
+	return true
+}
