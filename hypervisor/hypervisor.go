@@ -142,6 +142,6 @@ type Meter interface {
 	Track(ctx context.Context, in Instance) error
 	// Read returns what was counted, the slices now on a CPU included.
 	Read(ctx context.Context, id string) (Usage, error)
-	// Forget stops counting.
+	// Forget stops counting. Forgetting what is not tracked is no error.
 	Forget(ctx context.Context, id string) error
 }

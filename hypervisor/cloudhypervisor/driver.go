@@ -59,7 +59,8 @@ type Config struct {
 	// Cgroups is where control groups are made. Nil: none are, and neither
 	// CPUShare nor a limit on the monitor's own memory holds.
 	Cgroups *cgroup.Tree
-	// Meter is told of each instance before its first instruction. Nil: none.
+	// Meter is told of each instance before its first instruction, and to
+	// forget it when it is removed. Nil: none.
 	Meter hypervisor.Meter
 	// FirstUser is the first of 2^24 user IDs that belong to nobody; each
 	// guest of a daemon that is root runs as one of them. 0: 1,900,000,000,
@@ -144,9 +145,6 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) (hypervisor.In
 		// The caller may have gone; what it asked for must go as well.
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 		defer cancel()
-		if l.tracked {
-			err = errors.Join(err, d.config.Meter.Forget(clean, spec.ID))
-		}
 		return hypervisor.Instance{}, errors.Join(err, d.erase(clean, spec.ID))
 	}
 	d.config.Logger.InfoContext(ctx, "guest started", slog.String("id", spec.ID), slog.Int("pid", p.PID()))
@@ -206,6 +204,9 @@ func (d *Driver) erase(ctx context.Context, id string) error {
 	var errs error
 	if p, err := process.Open(filepath.Join(dir, processName)); err == nil {
 		errs = p.Stop(ctx, 0)
+	}
+	if d.config.Meter != nil {
+		errs = errors.Join(errs, d.config.Meter.Forget(ctx, id))
 	}
 	if d.config.Cgroups != nil {
 		g, err := d.config.Cgroups.Group(id)

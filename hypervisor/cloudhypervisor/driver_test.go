@@ -128,7 +128,8 @@ func TestCutShort(t *testing.T) {
 	ctx := t.Context()
 	kernel, initrd := newImage(t)
 	dir := t.TempDir()
-	d, err := New(Config{Dir: dir, Binary: newFake(t), Trust: true})
+	m := tracker{}
+	d, err := New(Config{Dir: dir, Binary: newFake(t), Trust: true, Meter: m})
 	must(t, err)
 	spec := specOf("cut", kernel, initrd)
 	in, err := d.Start(ctx, spec)
@@ -151,9 +152,32 @@ func TestCutShort(t *testing.T) {
 	if err != nil || len(swept) != 1 || swept[0] != "cut" {
 		t.Errorf("swept %v, %v", swept, err)
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
-		t.Errorf("left %v, %v", entries, err)
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 || len(m) != 0 {
+		t.Errorf("left %v, metered %v, %v", entries, m, err)
 	}
+}
+
+// A tracker is a meter that counts nothing. Like the kernel's it refuses a
+// second environment under an ID that it was not told to forget.
+type tracker map[string]bool
+
+func (m tracker) Source() string { return "tracker" }
+
+func (m tracker) Track(_ context.Context, in hypervisor.Instance) error {
+	if m[in.ID] {
+		return fmt.Errorf("%s: %w", in.ID, hypervisor.ErrExists)
+	}
+	m[in.ID] = true
+	return nil
+}
+
+func (m tracker) Read(context.Context, string) (hypervisor.Usage, error) {
+	return hypervisor.Usage{}, nil
+}
+
+func (m tracker) Forget(_ context.Context, id string) error {
+	delete(m, id)
+	return nil
 }
 
 // A daemon that dies between a pause or resume and its record leaves a record

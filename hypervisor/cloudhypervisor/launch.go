@@ -90,7 +90,6 @@ type launch struct {
 	tap     network.Tap
 	tapFile *os.File   // ours, sent to the monitor
 	files   []*os.File // ours, inherited by the monitor
-	tracked bool
 }
 
 func (l *launch) close() {
@@ -192,7 +191,6 @@ func (l *launch) track(ctx context.Context) error {
 	if err := m.Track(ctx, in); err != nil {
 		return fmt.Errorf("cloudhypervisor: meter %s: %w", l.spec.ID, err)
 	}
-	l.tracked = true
 	return nil
 }
 

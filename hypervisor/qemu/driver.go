@@ -56,7 +56,8 @@ type Config struct {
 	// Cgroups is where control groups are made. Nil: none are, and neither
 	// CPUShare nor a limit on QEMU's own memory holds.
 	Cgroups *cgroup.Tree
-	// Meter is told of each instance before its first instruction. Nil: none.
+	// Meter is told of each instance before its first instruction, and to
+	// forget it when it is removed. Nil: none.
 	Meter hypervisor.Meter
 	// FirstUser is the first of 2^24 user IDs that belong to nobody; each
 	// guest runs as one of them. 0: 1,900,000,000, which systemd leaves
@@ -211,13 +212,16 @@ func lockInstance(ctx context.Context, dir string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// erase removes all traces of an instance that does not run. The caller holds
+// erase removes all traces of an instance, killing what runs. The caller holds
 // its lock.
 func (d *Driver) erase(ctx context.Context, id string) error {
 	dir := filepath.Join(d.config.Dir, id)
 	var errs error
 	if p, err := process.Open(filepath.Join(dir, processName)); err == nil {
 		errs = p.Stop(ctx, 0)
+	}
+	if d.config.Meter != nil {
+		errs = errors.Join(errs, d.config.Meter.Forget(ctx, id))
 	}
 	if d.config.Cgroups != nil {
 		g, err := d.config.Cgroups.Group(id)

@@ -404,11 +404,15 @@ func TestFailedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := w.driver(t, dir)
-	d.config.Binary = script
+	m := cgroup.NewMeter(w.groups)
+	d.config.Binary, d.config.Meter = script, m
 	spec, _ := w.spec(t, "fail")
 	_, err := d.Start(t.Context(), spec)
 	if err == nil || !strings.Contains(err.Error(), "it does not work") {
 		t.Errorf("got %v", err)
+	}
+	if u, err := m.Read(t.Context(), "fail"); !errors.Is(err, hypervisor.ErrNotFound) {
+		t.Errorf("still metered: %+v, %v", u, err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("left %v, %v", entries, err)
