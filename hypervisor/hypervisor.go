@@ -42,8 +42,8 @@ type Spec struct {
 
 	CPUs        int    // virtual CPUs
 	CPUShare    int    // CPU milliseconds a second over all CPUs; 0: no limit
-	MemoryBytes uint64 //
-	DiskBytes   uint64 // size of the private directory or disk
+	MemoryBytes uint64 // KindLinux: a multiple of MemoryUnit
+	DiskBytes   uint64 // size of the private directory or disk; KindLinux: a multiple of DiskUnit
 
 	Module  string // KindWASI: path of the .wasm file
 	Args    []string

@@ -10,6 +10,12 @@ const (
 	MaxCPUs = 256
 	// MinMemoryBytes is the least that is worth an own process.
 	MinMemoryBytes = 1 << 20
+	// MemoryUnit is what a virtual machine's memory is a multiple of: QEMU is
+	// told it in MiB. More is refused, not rounded: what is billed is what was
+	// agreed, and what the guest has.
+	MemoryUnit = 1 << 20
+	// DiskUnit is what its disk is a multiple of: a sector of virtio-blk.
+	DiskUnit = 512
 	// MaxMemoryBytes is above the largest machines of 2026.
 	MaxMemoryBytes = 64 << 40
 	// MaxDiskBytes is the largest file of ext4.

@@ -86,6 +86,12 @@ func (s Spec) validateLinux() error {
 	switch {
 	case s.Module != "" || len(s.Args) > 0 || len(s.Env) > 0 || len(s.Stdin) > 0 || s.Timeout != 0:
 		return bad("Module, Args, Env, Stdin and Timeout are for kind %q", KindWASI)
+	case s.MemoryBytes%MemoryUnit != 0:
+		n := s.MemoryBytes / MemoryUnit
+		return bad("MemoryBytes %d is not a whole number of MiB: ask for %dMiB or %dMiB", s.MemoryBytes, n, n+1)
+	case s.DiskBytes%DiskUnit != 0:
+		n := s.DiskBytes / DiskUnit
+		return bad("DiskBytes %d is not a multiple of %d: ask for %d or %d", s.DiskBytes, DiskUnit, n*DiskUnit, (n+1)*DiskUnit)
 	case len(s.HostKey) > MaxHostKeyBytes:
 		return bad("HostKey has %d bytes, want at most %d", len(s.HostKey), MaxHostKeyBytes)
 	case len(s.SSHKeys) > MaxSSHKeys:

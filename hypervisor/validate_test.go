@@ -16,7 +16,9 @@ func linux() Spec {
 }
 
 func TestValidate(t *testing.T) {
-	for _, s := range []Spec{wasi(), linux()} {
+	odd := wasi()
+	odd.MemoryBytes, odd.DiskBytes = 1e9+1, 1000
+	for _, s := range []Spec{wasi(), linux(), odd} {
 		if err := s.Validate(); err != nil {
 			t.Error(err)
 		}
@@ -39,6 +41,8 @@ func TestValidate(t *testing.T) {
 		{"MemoryBytes", wasi(), func(s *Spec) { s.MemoryBytes = 0 }},
 		{"MemoryBytes", wasi(), func(s *Spec) { s.MemoryBytes = 1 << 63 }},
 		{"DiskBytes", wasi(), func(s *Spec) { s.DiskBytes = 1 << 63 }},
+		{"ask for 953MiB or 954MiB", linux(), func(s *Spec) { s.MemoryBytes = 1e9 }},
+		{"ask for 512 or 1024", linux(), func(s *Spec) { s.DiskBytes = 1000 }},
 		{"NetworkRate", linux(), func(s *Spec) { s.NetworkRate = 1 << 63 }},
 		{"NetworkRate", wasi(), func(s *Spec) { s.NetworkRate = 1 }},
 		{"Module", wasi(), func(s *Spec) { s.Module = "" }},

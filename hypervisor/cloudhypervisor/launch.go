@@ -53,10 +53,6 @@ func validate(s hypervisor.Spec) error {
 		return bad("kind %q, only %q", s.Kind, hypervisor.KindLinux)
 	case s.MemoryBytes < minMemory:
 		return bad("MemoryBytes %d, at least %d", s.MemoryBytes, minMemory)
-	case s.MemoryBytes%(1<<20) != 0:
-		return bad("MemoryBytes %d is not a multiple of 1 MiB", s.MemoryBytes)
-	case s.DiskBytes%512 != 0:
-		return bad("DiskBytes %d is not a multiple of 512", s.DiskBytes)
 	case len(s.HostKey) > 0 && s.NetworkRate == 0:
 		return bad("a HostKey without a network")
 	}
