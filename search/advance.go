@@ -13,14 +13,6 @@ import (
 // may expect from the cells it reads at once.
 const speculation = 2
 
-// rootPatience is how many times as long as the first root took the others may
-// take before a tree is chosen without them.
-const rootPatience = 2
-
-// cheap is how many reads a tree may cost to be chosen before the other roots
-// have answered.
-const cheap = 3
-
 // scarce is how many times the limit a query without order must expect to
 // match, or it asks a second holder of each cell at once: it will have to read
 // them all.
@@ -34,7 +26,6 @@ func (s *Seeker) advance(now time.Time) {
 		return
 	}
 	s.plan(now)
-	s.reconsider()
 	s.hurry()
 	s.read(now)
 	if s.lazy() && !s.again && !s.enough() && s.complete() {
@@ -105,37 +96,14 @@ func (s *Seeker) plan(now time.Time) {
 			return
 		}
 	}
-	missing, answered := time.Time{}, false
+	// Without a sample there are no ads, or no root answers.
 	for _, t := range s.trees {
-		v := s.visits[Root(t)]
-		switch {
-		case v.answers > 0 || v.glimpsed:
-			answered = true
-		case s.dead(v):
-		case v.lastAsk.IsZero():
-			return // not even asked
-		default:
-			missing = later(missing, v.lastAsk)
+		if v := s.visits[Root(t)]; v.answers == 0 && !s.dead(v) {
+			return
 		}
 	}
-	if !missing.IsZero() {
-		patience := s.cfg.Hedge
-		if answered && s.cheapest() <= cheap {
-			// Another tree could not save more than the farthest root costs.
-			patience = min(patience, max(rootPatience*s.firstRoot, time.Millisecond))
-		}
-		if due := missing.Add(patience); now.Before(due) {
-			if answered {
-				s.effects = append(s.effects, Wake{At: due})
-			}
-			return // it may still come in time
-		}
-	}
-	s.choose(s.root)
-	if s.tree == "" && missing.IsZero() {
-		s.tree = s.trees[0]
-		s.fallBack()
-	}
+	s.tree = s.trees[0]
+	s.fallBack()
 }
 
 // hurry makes a query without order ask the holders of every cell that it
@@ -153,17 +121,6 @@ func (s *Seeker) hurry() {
 	// Before the root has answered nothing is known.
 	root := s.visits[Root(s.tree)]
 	s.eager = (root.answers > 0 || root.glimpsed) && hoped < scarce*float64(s.query.Limit)
-}
-
-// cheapest returns the least cost of the trees whose roots have answered.
-func (s *Seeker) cheapest() float64 {
-	least := math.Inf(1)
-	for _, t := range s.trees {
-		if children, ok := s.root(t); ok {
-			least = min(least, s.schema.cost(s.query, t, children))
-		}
-	}
-	return least
 }
 
 // fallBack takes another tree when nobody holds the root of the chosen one:

@@ -1,7 +1,9 @@
 package search
 
 import (
+	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -9,80 +11,251 @@ import (
 // An outline is what a sample of all ads tells of a query. All roots have the
 // same sample, so one tells what every tree is worth.
 type outline struct {
-	parts []float64 // how much of all ads satisfies each conjunct
-	match float64   // how much matches
-	total float64   // how many ads there are
+	schema *Schema
+	query  Query
+	sets   []sampled // the ads of the sample that satisfy each conjunct
+	drawn  float64   // ads in the sample
+	total  float64   // how many ads there are
+	match  float64   // how much of them matches
+	// goal is how much of all ads comes before the last of the results; 1 where
+	// everything that matches is wanted, or any will do.
+	goal float64
 }
 
-// outline judges a query by a sample.
+// sampled is a conjunct, and which ads of a sample satisfy it, a bit each.
+type sampled struct {
+	dims []string
+	set  uint64
+}
+
+// outlineAds is how many ads of a sample are looked at: all that an honest
+// root has in it.
+const outlineAds = leafAds / sampleShare
+
+// outline judges a query by a sample; nil without one.
 func (s *Schema) outline(q Query, m Sample) *outline {
-	if len(m.Ads) == 0 {
+	ads := m.Ads[:min(len(m.Ads), outlineAds)]
+	if len(ads) == 0 {
 		return nil
 	}
-	conjuncts := Conjuncts(q.Where)
-	o := &outline{parts: make([]float64, len(conjuncts)), total: float64(max(m.Total, len(m.Ads)))}
-	for _, ad := range m.Ads {
-		match := 1.0
-		for i, p := range conjuncts {
+	o := &outline{schema: s, query: q, drawn: float64(len(ads)), total: float64(max(m.Total, len(ads))), goal: 1}
+	for _, p := range Conjuncts(q.Where) {
+		c := sampled{dims: Mentioned(p)}
+		for i, ad := range ads {
 			if s.Eval(p, ad.Ad) == True {
-				o.parts[i]++
-			} else {
-				match = 0
+				c.set |= 1 << i
 			}
 		}
-		o.match += match
+		o.sets = append(o.sets, c)
 	}
-	n := float64(len(m.Ads))
-	// What is not in the sample may be half of one ad in it.
-	for i := range o.parts {
-		o.parts[i] = (o.parts[i] + 0.5) / (n + 1)
+	o.match = o.part(func(sampled) bool { return true })
+	if ord := s.order(&q); q.Limit > 0 && !ord.none() {
+		o.goal = o.reach(ord, ads)
 	}
-	o.match = (o.match + 0.5) / (n + 1)
 	return o
 }
 
-// boundary is how many times the cells within a condition's range are read
-// besides, because they lie across its border, for each dimension of a tree.
-const boundary = 1.5
+// independence is how many ads of a sample the guess weighs as much as that
+// conditions have nothing to do with each other.
+const independence = 16
 
-// estimate returns how many leaf cells a query reads in a tree. children are
-// those of the root; none if it is not known.
-func (o *outline) estimate(s *Schema, q Query, t Tree, children []Child) float64 {
-	part, dims := 1.0, float64(len(t.Dims))
-	for i, p := range Conjuncts(q.Where) {
-		inside := true
-		for _, name := range Mentioned(p) {
-			inside = inside && slices.Contains(t.Dims, name)
-		}
-		if inside {
-			part *= o.parts[i]
+// part estimates how much of all ads satisfies the chosen conjuncts together.
+func (o *outline) part(chosen func(sampled) bool) float64 {
+	all, product := ^uint64(0)>>(outlineAds-int(o.drawn)), 1.0
+	for _, c := range o.sets {
+		if chosen(c) {
+			all &= c.set
+			product *= o.alone(c)
 		}
 	}
-	reads := o.total / (leafAds / 2)
-	if len(children) > 0 {
-		reads, _ = s.outlook(q.Where, children)
+	if product == 1 {
+		return 1
 	}
-	reads = min(reads, 1+o.total*part*math.Pow(boundary, dims)/(leafAds/2))
-	if q.Limit == 0 || q.OrderBy != "" && !slices.Contains(t.Dims, q.OrderBy) {
-		return reads
+	return (float64(bits.OnesCount64(all)) + independence*product) / (o.drawn + independence)
+}
+
+// alone estimates how much of all ads satisfies a conjunct. What is not in the
+// sample may be half of one ad in it.
+func (o *outline) alone(c sampled) float64 {
+	return (float64(bits.OnesCount64(c.set)) + 0.5) / (o.drawn + 1)
+}
+
+// nearMiss is how much an ad of the sample counts, for where in the order the
+// matches are, with each condition that it does not satisfy: few ads of the
+// sample match, and those that nearly do tell what the conditions have to do
+// with the order.
+const nearMiss = 0.05
+
+// reach estimates how much of all ads comes before the last of the results.
+func (o *outline) reach(ord order, ads []*Signed) float64 {
+	wanted := float64(o.query.Limit) / (o.total * o.match)
+	if wanted >= 1 {
+		return 1
 	}
-	return min(reads, 1+reads*float64(q.Limit)*math.Sqrt(dims)/(o.total*min(o.match, part)+0.5))
+	type weighed struct{ rank, weight float64 }
+	list, sum := make([]weighed, len(ads)), 0.0
+	for i, ad := range ads {
+		list[i] = weighed{ord.standing(ad).rank, 1}
+		for _, c := range o.sets {
+			if c.set>>i&1 == 0 {
+				list[i].weight *= nearMiss
+			}
+		}
+		sum += list[i].weight
+	}
+	slices.SortStableFunc(list, func(a, b weighed) int { return cmp.Compare(a.rank, b.rank) })
+	before := 0.0
+	for i, w := range list {
+		own := w.weight / sum
+		if before+own >= wanted {
+			return (float64(i) + (wanted-before)/own) / o.drawn
+		}
+		before += own
+	}
+	return 1
+}
+
+const (
+	// usualLeaf is how many ads a leaf holds, in the mean.
+	usualLeaf = 160
+	// innerShare is how many cells are read for each leaf, inner ones included.
+	innerShare = 1.2
+	// placeAxes and coordinateAxes are how many dimensions a place and a network
+	// coordinate are worth in a tree; of the latter's axes some say little.
+	placeAxes, coordinateAxes = 2, 5
+)
+
+// orders tells whether the cells of a tree differ in a dimension. Those that
+// differ in place also do in network coordinate: near servers are near.
+func (s *Schema) orders(t Tree, dim string) bool {
+	return slices.ContainsFunc(t.Dims, func(own string) bool {
+		return own == dim || s.kind(dim) == KindCoordinate && s.kind(own) == KindPlace
+	})
+}
+
+// axesOf returns how many dimensions a tree divides space by.
+func (s *Schema) axesOf(t Tree) (n float64) {
+	for _, dim := range t.Dims {
+		switch s.kind(dim) {
+		case KindPlace:
+			n += placeAxes
+		case KindCoordinate:
+			n += coordinateAxes
+		default:
+			n++
+		}
+	}
+	return n
+}
+
+// A prospect is what is known of the cells of a tree that are not read yet:
+// the leaves among them, how many ads the others have, and how many of those
+// surely lie within the range.
+type prospect struct{ leaves, room, inside float64 }
+
+// unseen is the prospect of a tree of which nothing was read.
+func (o *outline) unseen() prospect { return prospect{room: o.total} }
+
+// estimate returns how many cells a query has still to read in a tree.
+func (o *outline) estimate(t Tree, p prospect) float64 {
+	part, passed := o.part(func(c sampled) bool { return o.sorts(t, c) }), 1.0
+	for _, c := range o.sets {
+		if !o.sorts(t, c) {
+			passed *= o.inLeaf(o.alone(c), c.dims...)
+		}
+	}
+	within := part
+	if o.goal < 1 && o.schema.orders(t, o.query.OrderBy) {
+		within *= o.goal
+	} else if o.goal < 1 {
+		passed *= o.inLeaf(o.goal, o.query.OrderBy)
+	}
+	leaves := p.room / usualLeaf
+	if within < 1 {
+		// Along each axis the range touches one cell more than fit into it.
+		axes := o.schema.axesOf(t)
+		touched := math.Pow(math.Pow(o.total*within/usualLeaf, 1/axes)+1, axes)
+		leaves = max(p.inside/usualLeaf, min(leaves, touched))
+	}
+	leaves *= passed
+	if o.query.Limit > 0 && o.query.OrderBy == "" {
+		leaves = min(leaves, 1+leaves*float64(o.query.Limit)*math.Sqrt(float64(len(t.Dims)))/(o.total*min(o.match, part)+0.5))
+	}
+	return p.leaves + innerShare*leaves
+}
+
+// sorts tells whether the cells of a tree differ in all that a conjunct is
+// about.
+func (o *outline) sorts(t Tree, c sampled) bool {
+	return !slices.ContainsFunc(c.dims, func(dim string) bool { return !o.schema.orders(t, dim) })
+}
+
+// inLeaf returns the chance that a leaf of ads drawn at random seems to have
+// one of those ads of which there are so many: occupancy does not tell values
+// within a bucket apart, and nothing where ads are all over the world.
+func (o *outline) inLeaf(part float64, dims ...string) float64 {
+	for _, dim := range dims {
+		if k := o.schema.kind(dim); k == KindPlace || k == KindCoordinate {
+			return 1
+		}
+	}
+	return 1 - math.Pow(1-min(1, part+1./64), usualLeaf)
 }
 
 // best returns the tree with the least estimate among those that are not late.
 func (s *Seeker) best() (tree string) {
 	least := math.Inf(1)
 	for _, t := range s.schema.trees {
-		children, known := s.root(t.Name)
-		reads := s.outline.estimate(s.schema, s.query, t, children)
+		reads, known := s.left(t)
 		if !known {
 			reads += rootCost
 		}
-		if reads < least && !s.late[t.Name] {
+		if reads < least && (known || !s.late[t.Name]) {
 			tree, least = t.Name, reads
 		}
 	}
 	return tree
+}
+
+// left estimates how many cells of a tree have still to be read, and tells
+// whether its root is known.
+func (s *Seeker) left(t Tree) (reads float64, known bool) {
+	if _, known = s.root(t.Name); !known {
+		return s.outline.estimate(t, s.outline.unseen()), false
+	}
+	var p prospect
+	inOrder := s.query.Limit > 0 && !s.order.none() && s.schema.orders(t, s.query.OrderBy)
+	hoped := 0.0
+	for _, v := range s.rank() {
+		if v.cell.Tree != t.Name || v.cell.Prefix.Level == 0 || s.done(v) || !s.wants(v) {
+			continue
+		}
+		if inOrder && hoped+s.settled(v.bound) >= float64(s.query.Limit) {
+			break
+		}
+		hoped += v.expect
+		n := float64(v.summary.Count)
+		if n <= leafAds {
+			p.leaves++
+			continue
+		}
+		p.room += n
+		if s.query.Limit == 0 && s.sure(t, v) {
+			p.inside += n
+		}
+	}
+	return s.outline.estimate(t, p), true
+}
+
+// sure tells whether all ads of a cell lie within the range of a query in a
+// tree.
+func (s *Seeker) sure(t Tree, v *visit) bool {
+	for i, c := range s.outline.sets {
+		if s.outline.sorts(t, c) && s.schema.outcomes(s.conjuncts[i], v.summary.Occupancy).no {
+			return false
+		}
+	}
+	return true
 }
 
 // rootCost is how many reads a tree must save that its root is asked when
@@ -110,51 +283,5 @@ func (s *Seeker) outlined(now time.Time) {
 			return
 		}
 		s.late[tree] = true
-	}
-}
-
-const (
-	// disappointment is how many times as many cells as estimated are read
-	// before another tree is considered, and besides those disappointingReads.
-	disappointment, disappointingReads = 2, 8
-	// maxTrees bounds how many trees one query goes through.
-	maxTrees = 3
-)
-
-// reconsider goes over to another tree where the estimate for this one, which
-// takes conditions and order for independent, was far too good, and another
-// one's range alone promises less than what was read already.
-func (s *Seeker) reconsider() {
-	if s.outline == nil || s.tree == "" || s.query.Limit == 0 || len(s.tried) >= maxTrees {
-		return
-	}
-	t, _ := s.schema.Tree(s.tree)
-	children, _ := s.root(s.tree)
-	read, left := 0.0, 0.0
-	for _, v := range s.list {
-		switch {
-		case v.cell.Tree != s.tree:
-		case s.done(v):
-			read++
-		case s.wants(v):
-			left += math.Ceil(float64(v.summary.Count) / (leafAds / 2))
-		}
-	}
-	if read < disappointingReads+disappointment*s.outline.estimate(s.schema, s.query, t, children) {
-		return
-	}
-	whole := s.query
-	whole.Limit = 0
-	least, best := min(read, left), ""
-	for _, t := range s.schema.trees {
-		children, _ := s.root(t.Name)
-		if reads := s.outline.estimate(s.schema, whole, t, children); reads < least && !s.tried[t.Name] && !s.late[t.Name] {
-			least, best = reads, t.Name
-		}
-	}
-	if best != "" {
-		s.tried[s.tree], s.tried[best] = true, true
-		s.tree = best
-		s.visit(Root(best))
 	}
 }

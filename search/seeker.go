@@ -177,14 +177,12 @@ type Seeker struct {
 	hints    map[CellID][]dht.Contact // holders of roots, as guides know them
 	outline  *outline                 // nil without a sample
 	late     map[string]bool          // trees whose roots were waited for in vain
-	tried    map[string]bool          // trees that were given up, and this one
 	sample   Sample
 	seen     []Glimpse
 	guides   map[dht.PeerID]bool // those that were asked and have not answered
 	guided   time.Time           // until when they are waited for
 
-	firstRoot time.Duration // how long the first root took to answer
-	eager     bool          // everything that matches will be needed
+	eager bool // everything that matches will be needed
 
 	requests, lookups int
 	waiting           int // lookups, asks and verifications under way
@@ -203,7 +201,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool), tried: make(map[string]bool),
+		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -224,7 +222,7 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Guided:
 		s.listen(in)
 	case Answered:
-		s.answered(now, in)
+		s.answered(in)
 	case Failed:
 		if v := s.visits[in.Cell]; v != nil && v.settle(in.From, askFailed) {
 			s.waiting--
@@ -283,20 +281,6 @@ func (s *Seeker) listen(in Guided) {
 	}
 }
 
-// choose takes the tree of the least cost among those with known roots.
-func (s *Seeker) choose(root func(tree string) ([]Child, bool)) {
-	best := 0.0
-	for _, t := range s.trees {
-		children, ok := root(t)
-		if !ok {
-			continue
-		}
-		if cost := s.schema.cost(s.query, t, children); s.tree == "" || cost < best {
-			s.tree, best = t, cost
-		}
-	}
-}
-
 // visit makes the visit of a cell, or returns the one there is.
 func (s *Seeker) visit(cell CellID) *visit {
 	v := s.visits[cell]
@@ -327,15 +311,12 @@ func (s *Seeker) located(in Located) {
 	v.meet(in.Holders, s.cfg.Near)
 }
 
-func (s *Seeker) answered(now time.Time, in Answered) {
+func (s *Seeker) answered(in Answered) {
 	v := s.visits[in.Cell]
 	if v == nil || !v.settle(in.From, askAnswered) {
 		return
 	}
 	s.waiting--
-	if s.firstRoot == 0 && v.cell.Prefix.Level == 0 {
-		s.firstRoot = max(now.Sub(v.lastAsk), time.Millisecond)
-	}
 	r := in.Reply
 	v.take(r, s.cfg.Young)
 	a := v.asks[in.From]

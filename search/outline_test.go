@@ -1,0 +1,88 @@
+package search
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// drawn makes a sample of all of so many ads.
+func drawn(total int, attributes func(i int) map[string]Value) Sample {
+	rng := rand.New(rand.NewPCG(1, 1))
+	m := Sample{Total: total}
+	for i := range outlineAds {
+		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: attributes(i)}
+		m.Ads = append(m.Ads, &Signed{Ad: ad, hash: HashOf(ad.Server)})
+	}
+	return m
+}
+
+// cheapestTree returns the tree in which a query costs least, by the outline.
+func cheapestTree(t *testing.T, q Query, m Sample) string {
+	t.Helper()
+	s := DefaultSchema()
+	o := s.outline(q, m)
+	best, least := "", 0.0
+	for _, tree := range s.trees {
+		if reads := o.estimate(tree, o.unseen()); best == "" || reads < least {
+			best, least = tree.Name, reads
+		}
+	}
+	return best
+}
+
+// TestOutlineOrder: where what is wanted is dear, the tree of prices is read
+// far before the cheapest match comes, and another one is better.
+func TestOutlineOrder(t *testing.T) {
+	q := Query{Where: And{
+		Compare{Dim: "free_disk", Op: OpGreaterEqual, Value: Number(60 * gib)},
+		Compare{Dim: "total_cpu", Op: OpGreaterEqual, Value: Number(60)},
+	}, OrderBy: "price_hour", Limit: 200}
+	of := func(price func(i int) float64) Sample {
+		return drawn(100_000, func(i int) map[string]Value {
+			return map[string]Value{
+				"free_disk": Number(float64(i+1) * gib), "total_cpu": Number(float64(i + 1)), "price_hour": Number(price(i)),
+			}
+		})
+	}
+	dear := of(func(i int) float64 { return 0.01 * float64(i+1) })
+	if tree := cheapestTree(t, q, dear); tree == "price_hour" {
+		t.Errorf("prices that go with size: tree %s", tree)
+	}
+	apart := of(func(i int) float64 { return 0.01 * float64((i*37+57)%outlineAds+1) })
+	if tree := cheapestTree(t, q, apart); tree != "price_hour" {
+		t.Errorf("prices that have nothing to do with size: tree %s, want price_hour", tree)
+	}
+	if o := DefaultSchema().outline(q, dear); o.goal < 0.8 {
+		t.Errorf("the cheapest are among the first %.2f of all prices, want 0.9", o.goal)
+	}
+}
+
+// TestOutlineLatency: cells of places differ in latency, and more finely than
+// those of network coordinates.
+func TestOutlineLatency(t *testing.T) {
+	m := drawn(100_000, func(i int) map[string]Value {
+		at := dht.Coordinate{Height: 0.001}
+		at.Vec[0] = float64(i) / 1000
+		return map[string]Value{DimCoordinate: CoordinateAt(at), DimPlace: PlaceAt(0, float64(i)), "free_cpu": Number(float64(i%8 + 1))}
+	})
+	q := Query{Where: Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(2)}, OrderBy: DimCoordinate, Origin: &dht.Coordinate{}, Limit: 10}
+	if tree := cheapestTree(t, q, m); tree != DimPlace {
+		t.Errorf("tree %s, want place", tree)
+	}
+}
+
+// TestOutlineEmpty: no sample tells nothing, and one larger than an honest
+// root's does no harm.
+func TestOutlineEmpty(t *testing.T) {
+	s := DefaultSchema()
+	if s.outline(Query{}, Sample{}) != nil {
+		t.Error("an outline without a sample")
+	}
+	m := drawn(1000, func(int) map[string]Value { return nil })
+	m.Ads = append(m.Ads, m.Ads...)
+	if o := s.outline(Query{}, m); o.drawn != outlineAds || o.match != 1 {
+		t.Errorf("%g ads of a sample, %g match, want %d, 1", o.drawn, o.match, outlineAds)
+	}
+}
