@@ -1,7 +1,8 @@
 // Package hypervisor declares what an environment is, how it is run and what
-// it consumed. Its sub-packages drive real ones: cloudhypervisor, qemu, wasi;
-// image builds what they boot, network gives them a tap, meter reads what they
-// used. One conformance suite, hypervisortest, holds for every driver.
+// it consumed. Its sub-packages drive real ones: wasi, and qemu and
+// cloudhypervisor, which share vmm; image builds what they boot, network gives
+// them a tap, meter reads what they used. One conformance suite, hypervisortest,
+// holds for every driver.
 package hypervisor
 
 import (

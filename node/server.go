@@ -24,6 +24,7 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/meter"
 	"github.com/xenoserver/xeno/hypervisor/network"
 	"github.com/xenoserver/xeno/hypervisor/qemu"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 	"github.com/xenoserver/xeno/hypervisor/wasi"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/node/api"
@@ -212,14 +213,11 @@ func (s *server) openLinux(ctx context.Context) (hypervisor.Driver, error) {
 }
 
 func (s *server) openCloudHypervisor(ctx context.Context, exe string) (hypervisor.Driver, error) {
-	taps, err := network.New(network.Config{Owner: s.node.scope() + "-ch"})
+	common, err := s.vmmConfig(cloudhypervisor.Name, "-ch", exe)
 	if err != nil {
 		return nil, err
 	}
-	d, err := cloudhypervisor.New(cloudhypervisor.Config{
-		Dir: filepath.Join(s.node.cfg.Home, "env", "cloudhypervisor"), Network: taps, Cgroups: s.cgroups,
-		Meter: s.trackMeter(), Keeper: exe, Logger: s.node.log,
-	})
+	d, err := cloudhypervisor.New(cloudhypervisor.Config{Config: common})
 	if err != nil {
 		return nil, err
 	}
@@ -227,18 +225,25 @@ func (s *server) openCloudHypervisor(ctx context.Context, exe string) (hyperviso
 }
 
 func (s *server) openQEMU(ctx context.Context, exe string) (hypervisor.Driver, error) {
-	taps, err := network.New(network.Config{Owner: s.node.scope() + "-qemu"})
+	common, err := s.vmmConfig(qemu.Name, "-qemu", exe)
 	if err != nil {
 		return nil, err
 	}
-	d, err := qemu.New(qemu.Config{
-		Dir: filepath.Join(s.node.cfg.Home, "env", "qemu"), Accel: s.node.cfg.Server.Accelerator, Network: taps,
-		Cgroups: s.cgroups, Meter: s.trackMeter(), Keeper: exe, Logger: s.node.log,
-	})
+	d, err := qemu.New(qemu.Config{Config: common, Accel: s.node.cfg.Server.Accelerator})
 	if err != nil {
 		return nil, err
 	}
 	return s.swept(ctx, d)
+}
+
+// vmmConfig is what drivers of virtual machines have in common. Each has taps of
+// its own, told apart by their owner.
+func (s *server) vmmConfig(driver, owner, exe string) (vmm.Config, error) {
+	taps, err := network.New(network.Config{Owner: s.node.scope() + owner})
+	return vmm.Config{
+		Dir: filepath.Join(s.node.cfg.Home, "env", driver), Network: taps, Cgroups: s.cgroups,
+		Meter: s.trackMeter(), Keeper: exe, Logger: s.node.log,
+	}, err
 }
 
 // A vmDriver is a driver of virtual machines.

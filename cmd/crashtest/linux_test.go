@@ -13,6 +13,7 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/image"
 	"github.com/xenoserver/xeno/hypervisor/network"
 	"github.com/xenoserver/xeno/hypervisor/qemu"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 	"github.com/xenoserver/xeno/internal/testenv"
 	"github.com/xenoserver/xeno/node/api"
 )
@@ -54,7 +55,7 @@ func linuxImage(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	driver, err := qemu.New(qemu.Config{Dir: filepath.Join(t.TempDir(), "qemu"), Network: taps})
+	driver, err := qemu.New(qemu.Config{Config: vmm.Config{Dir: filepath.Join(t.TempDir(), "qemu"), Network: taps}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 )
 
 // The types below are the part of Cloud Hypervisor's API (version 0.3.0, path
@@ -83,15 +84,8 @@ type vmInfo struct {
 	State string `json:"state"`
 }
 
-// States of a virtual machine.
-const (
-	vmRunning = "Running"
-	vmPaused  = "Paused"
-)
-
-// Counters are a virtual machine's own, by device and name: net0's rx_bytes,
-// disk0's read_ops.
-type Counters map[string]map[string]uint64
+// vmRunning is the state of a virtual machine that is not paused.
+const vmRunning = "Running"
 
 // An APIError is a refusal.
 type APIError struct {
@@ -104,10 +98,10 @@ func (e *APIError) Error() string {
 	return fmt.Sprintf("%s %s: %s: %s", e.Method, e.Endpoint, http.StatusText(e.Status), e.Message)
 }
 
-// A client talks to one monitor. It holds no connection; all methods may be
-// called at once.
+// A client talks to one monitor, as a vmm.Monitor does. It holds no connection;
+// all methods may be called at once.
 type client struct {
-	socket string // path; it may be long, see dial
+	socket string // path
 }
 
 func (c client) ping(ctx context.Context) (p pingResponse, err error) {
@@ -123,21 +117,34 @@ func (c client) addNet(ctx context.Context, n netConfig, tap *os.File) error {
 	return c.do(ctx, http.MethodPut, "vm.add-net", n, nil, tap)
 }
 
+// Running implements vmm.Monitor.
+func (c client) Running(ctx context.Context) (bool, error) {
+	i, err := c.info(ctx)
+	return i.State == vmRunning, err
+}
+
 func (c client) info(ctx context.Context) (i vmInfo, err error) {
 	return i, c.do(ctx, http.MethodGet, "vm.info", nil, &i)
 }
 
-func (c client) counters(ctx context.Context) (n Counters, err error) {
-	return n, c.do(ctx, http.MethodGet, "vm.counters", nil, &n)
-}
+func (c client) boot(ctx context.Context) error { return c.put(ctx, "vm.boot") }
 
-func (c client) boot(ctx context.Context) error        { return c.put(ctx, "vm.boot") }
-func (c client) pause(ctx context.Context) error       { return c.put(ctx, "vm.pause") }
-func (c client) resume(ctx context.Context) error      { return c.put(ctx, "vm.resume") }
-func (c client) powerButton(ctx context.Context) error { return c.put(ctx, "vm.power-button") }
-func (c client) shutdown(ctx context.Context) error    { return c.put(ctx, "vm.shutdown") }
-func (c client) delete(ctx context.Context) error      { return c.put(ctx, "vm.delete") }
-func (c client) shutdownVMM(ctx context.Context) error { return c.put(ctx, "vmm.shutdown") }
+// Pause implements vmm.Monitor.
+func (c client) Pause(ctx context.Context) error { return c.put(ctx, "vm.pause") }
+
+// Resume implements vmm.Monitor.
+func (c client) Resume(ctx context.Context) error { return c.put(ctx, "vm.resume") }
+
+// PowerButton implements vmm.Monitor.
+func (c client) PowerButton(ctx context.Context) error { return c.put(ctx, "vm.power-button") }
+
+// Quit implements vmm.Monitor. Each step writes back more of what the guest
+// wrote; a step that fails leaves it to the next.
+func (c client) Quit(ctx context.Context) error {
+	_ = c.put(ctx, "vm.shutdown")
+	_ = c.put(ctx, "vm.delete")
+	return c.put(ctx, "vmm.shutdown")
+}
 
 func (c client) put(ctx context.Context, endpoint string) error {
 	return c.do(ctx, http.MethodPut, endpoint, nil, nil)
@@ -153,7 +160,7 @@ func (c client) do(ctx context.Context, method, endpoint string, in, out any, fi
 		err = fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	if err != nil {
-		return fmt.Errorf("cloudhypervisor: %s: %w", endpoint, err)
+		return fmt.Errorf("%s: %w", endpoint, err)
 	}
 	return nil
 }
@@ -163,7 +170,7 @@ func (c client) exchange(ctx context.Context, method, endpoint string, in, out a
 	if err != nil {
 		return err
 	}
-	conn, err := dial(ctx, c.socket)
+	conn, err := vmm.Dial(ctx, c.socket)
 	if err != nil {
 		return err
 	}
@@ -244,21 +251,4 @@ func message(body []byte) string {
 		return strings.Join(causes, ": ")
 	}
 	return strings.Join(strings.Fields(string(body)), " ")
-}
-
-// dial connects to a socket by way of its directory, because the address of a
-// Unix socket has at most 107 bytes and a state directory may be deep.
-func dial(ctx context.Context, socket string) (*net.UnixConn, error) {
-	dir, name := splitSocket(socket)
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", d.Fd(), name))
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UnixConn), nil
 }

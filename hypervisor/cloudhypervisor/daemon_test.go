@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 	"github.com/xenoserver/xeno/internal/testenv"
 )
 
@@ -20,7 +21,7 @@ const daemonVar = "XENO_CH_TEST_DAEMON"
 // runDaemon starts a guest, says so, and waits to be killed.
 func runDaemon(arg string) {
 	words := strings.Fields(arg)
-	d, err := New(Config{Dir: words[0], Binary: words[1], Trust: true})
+	d, err := New(Config{Config: vmm.Config{Dir: words[0]}, Binary: words[1], Trust: true})
 	if err == nil {
 		_, err = d.Start(context.Background(), specOf("orphan", words[2], words[3]))
 	}
@@ -54,7 +55,7 @@ func TestSurvivesKill(t *testing.T) {
 		t.Fatal(line)
 	}
 
-	d, err := New(Config{Dir: dir, Binary: binary, Trust: true})
+	d, err := New(Config{Config: vmm.Config{Dir: dir}, Binary: binary, Trust: true})
 	must(t, err)
 	list, err := d.List(ctx)
 	must(t, err)

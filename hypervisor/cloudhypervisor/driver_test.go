@@ -17,6 +17,7 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/hypervisortest"
 	"github.com/xenoserver/xeno/hypervisor/meter"
 	"github.com/xenoserver/xeno/hypervisor/network"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 	"github.com/xenoserver/xeno/internal/testenv"
 )
 
@@ -41,7 +42,7 @@ func TestConform(t *testing.T) {
 	binary := newFake(t)
 	kernel, initrd := newImage(t)
 	hypervisortest.Conform(t, func(dir string) hypervisor.Driver {
-		d, err := New(Config{Dir: dir, Binary: binary, Trust: true})
+		d, err := New(Config{Config: vmm.Config{Dir: dir}, Binary: binary, Trust: true})
 		must(t, err)
 		return d
 	}, func(id string) hypervisor.Spec { return specOf(id, kernel, initrd) })
@@ -59,7 +60,7 @@ func TestConformPrivileged(t *testing.T) {
 	nets, err := network.New(network.Config{Owner: owner})
 	must(t, err)
 	hypervisortest.Conform(t, func(dir string) hypervisor.Driver {
-		d, err := New(Config{Dir: dir, Binary: binary, Trust: true, Cgroups: groups, Network: nets})
+		d, err := New(Config{Config: vmm.Config{Dir: dir, Cgroups: groups, Network: nets}, Binary: binary, Trust: true})
 		must(t, err)
 		return d
 	}, func(id string) hypervisor.Spec {
@@ -85,7 +86,7 @@ func TestMetered(t *testing.T) {
 	must(t, err)
 	defer m.Close()
 	kernel, initrd := newImage(t)
-	d, err := New(Config{Dir: t.TempDir(), Binary: newFake(t), Trust: true, Cgroups: groups, Network: nets, Meter: m})
+	d, err := New(Config{Config: vmm.Config{Dir: t.TempDir(), Cgroups: groups, Network: nets, Meter: m}, Binary: newFake(t), Trust: true})
 	must(t, err)
 	spec := specOf("metered", kernel, initrd)
 	spec.NetworkRate = 1 << 20
@@ -115,69 +116,6 @@ func TestMetered(t *testing.T) {
 			t.Fatalf("only %v used", a.CPU)
 		}
 	}
-	n, err := d.Counters(ctx, in.ID)
-	must(t, err)
-	if n["net0"]["rx_bytes"] != 7 {
-		t.Errorf("counters %v", n)
-	}
-}
-
-// A start that the daemon's death cut short is no instance, and can be swept
-// or started over.
-func TestCutShort(t *testing.T) {
-	ctx := t.Context()
-	kernel, initrd := newImage(t)
-	dir := t.TempDir()
-	m := tracker{}
-	d, err := New(Config{Dir: dir, Binary: newFake(t), Trust: true, Meter: m})
-	must(t, err)
-	spec := specOf("cut", kernel, initrd)
-	in, err := d.Start(ctx, spec)
-	testenv.Require(t, Name, err)
-	r, err := readRecord(filepath.Join(dir, "cut"))
-	must(t, err)
-	r.Booted = false
-	must(t, r.write(filepath.Join(dir, "cut")))
-	if list, err := d.List(ctx); err != nil || len(list) != 0 {
-		t.Errorf("listed %v, %v", list, err)
-	}
-	second, err := d.Start(ctx, spec)
-	must(t, err)
-	if second.PID == in.PID {
-		t.Error("the first process was taken over")
-	}
-	r.Booted = false
-	must(t, r.write(filepath.Join(dir, "cut")))
-	swept, err := d.Sweep(ctx)
-	if err != nil || len(swept) != 1 || swept[0] != "cut" {
-		t.Errorf("swept %v, %v", swept, err)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 || len(m) != 0 {
-		t.Errorf("left %v, metered %v, %v", entries, m, err)
-	}
-}
-
-// A tracker is a meter that counts nothing. Like the kernel's it refuses a
-// second environment under an ID that it was not told to forget.
-type tracker map[string]bool
-
-func (m tracker) Source() string { return "tracker" }
-
-func (m tracker) Track(_ context.Context, in hypervisor.Instance) error {
-	if m[in.ID] {
-		return fmt.Errorf("%s: %w", in.ID, hypervisor.ErrExists)
-	}
-	m[in.ID] = true
-	return nil
-}
-
-func (m tracker) Read(context.Context, string) (hypervisor.Usage, error) {
-	return hypervisor.Usage{}, nil
-}
-
-func (m tracker) Forget(_ context.Context, id string) error {
-	delete(m, id)
-	return nil
 }
 
 // A daemon that dies between a pause or resume and its record leaves a record
@@ -186,13 +124,13 @@ func TestPauseCutShort(t *testing.T) {
 	ctx := t.Context()
 	kernel, initrd := newImage(t)
 	dir := t.TempDir()
-	config := Config{Dir: dir, Binary: newFake(t), Trust: true}
+	config := Config{Config: vmm.Config{Dir: dir}, Binary: newFake(t), Trust: true}
 	d, err := New(config)
 	must(t, err)
 	_, err = d.Start(ctx, specOf("pause", kernel, initrd))
 	testenv.Require(t, Name, err)
 	defer func() { must(t, d.Remove(context.WithoutCancel(ctx), "pause")) }()
-	monitor := client{socket: filepath.Join(dir, "pause", socketName)}
+	monitor := client{socket: filepath.Join(dir, "pause", "api")}
 	is := func(state string) {
 		t.Helper()
 		info, err := monitor.info(ctx)
@@ -204,16 +142,16 @@ func TestPauseCutShort(t *testing.T) {
 		}
 	}
 	must(t, d.Pause(ctx, "pause"))
-	must(t, monitor.resume(ctx))
+	must(t, monitor.Resume(ctx))
 	must(t, d.Pause(ctx, "pause"))
 	is(vmPaused)
 	must(t, d.Resume(ctx, "pause"))
-	must(t, monitor.pause(ctx))
+	must(t, monitor.Pause(ctx))
 	must(t, d.Resume(ctx, "pause"))
 	is(vmRunning)
 	// The next daemon counts what runs.
 	must(t, d.Pause(ctx, "pause"))
-	must(t, monitor.resume(ctx))
+	must(t, monitor.Resume(ctx))
 	next, err := New(config)
 	must(t, err)
 	if swept, err := next.Sweep(ctx); err != nil || len(swept) != 0 {
@@ -226,7 +164,7 @@ func TestPauseCutShort(t *testing.T) {
 	if after, err := next.Usage(ctx, "pause"); err != nil || after.Run <= before.Run {
 		t.Errorf("run time %v, then %v, %v", before.Run, after.Run, err)
 	}
-	must(t, monitor.pause(ctx))
+	must(t, monitor.Pause(ctx))
 	_, err = next.Sweep(ctx)
 	must(t, err)
 	is(vmPaused)
@@ -257,14 +195,14 @@ func TestVersion(t *testing.T) {
 }
 
 func TestAvailable(t *testing.T) {
-	d, err := New(Config{Dir: t.TempDir(), Binary: "/no/such/binary"})
+	d, err := New(Config{Config: vmm.Config{Dir: t.TempDir()}, Binary: "/no/such/binary"})
 	must(t, err)
 	if err := d.Available(t.Context()); !errors.Is(err, hypervisor.ErrNotSupported) {
 		t.Errorf("without a binary: %v", err)
 	}
 	old := filepath.Join(t.TempDir(), "old")
 	must(t, os.WriteFile(old, []byte("#!/bin/sh\necho cloud-hypervisor v45.0\n"), 0o755))
-	d, err = New(Config{Dir: t.TempDir(), Binary: old, Trust: true})
+	d, err = New(Config{Config: vmm.Config{Dir: t.TempDir()}, Binary: old, Trust: true})
 	must(t, err)
 	if err := d.Available(t.Context()); !errors.Is(err, hypervisor.ErrNotSupported) || !strings.Contains(err.Error(), "45") {
 		t.Errorf("with an old one: %v", err)
@@ -281,7 +219,7 @@ func TestMonitorFails(t *testing.T) {
 	script := filepath.Join(dir, "monitor")
 	must(t, os.WriteFile(script, []byte("#!/bin/sh\nif [ \"$1\" = --version ]; then echo v53.0; exit; fi\necho no memory >&2\nexit 3\n"), 0o755))
 	state := t.TempDir()
-	d, err := New(Config{Dir: state, Binary: script, Trust: true})
+	d, err := New(Config{Config: vmm.Config{Dir: state}, Binary: script, Trust: true})
 	must(t, err)
 	began := time.Now()
 	_, err = d.Start(t.Context(), specOf("fails", kernel, initrd))
@@ -294,20 +232,6 @@ func TestMonitorFails(t *testing.T) {
 	if entries, err := os.ReadDir(state); err != nil || len(entries) != 0 {
 		t.Errorf("left %v, %v", entries, err)
 	}
-}
-
-func FuzzRecord(f *testing.F) {
-	f.Add([]byte(`{"version":1,"id":"a","booted":true,"idle_ns":5}`))
-	f.Add([]byte(`{"version":2}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r, err := decodeRecord(data)
-		if err != nil && !errors.Is(err, errRecord) {
-			t.Errorf("error %v", err)
-		}
-		if err == nil && hypervisor.ValidateID(r.ID) != nil {
-			t.Errorf("ID %q", r.ID)
-		}
-	})
 }
 
 func FuzzResponse(f *testing.F) {

@@ -102,7 +102,8 @@ type fake struct {
 	router     routers.Router
 	violations *os.File
 	done       chan struct{}
-	sum        int // what work works at
+	end        sync.Once // closes done
+	sum        int       // what work works at
 
 	mu    sync.Mutex
 	state string // of the virtual machine: "", Created, Running, Paused, Shutdown
@@ -236,7 +237,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 	_, _ = w.Write(answer)
 	if strings.HasSuffix(r.URL.Path, "/vmm.shutdown") || strings.HasSuffix(r.URL.Path, "/vm.power-button") && status < 300 {
-		close(f.done)
+		f.end.Do(func() { close(f.done) })
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"os"
 )
 
+const vmPaused = "Paused"
+
 // answer is what the machine of a fake does on a request: as the real one,
 // down to the status codes.
 func (f *fake) answer(endpoint string, body []byte) (int, []byte) {
@@ -20,11 +22,6 @@ func (f *fake) answer(endpoint string, body []byte) (int, []byte) {
 			return refuse(http.StatusNotFound, "VM is not created")
 		}
 		return http.StatusOK, encode(map[string]any{"config": f.vm, "state": f.state})
-	case "vm.counters":
-		if f.state != vmRunning && f.state != vmPaused {
-			return refuse(http.StatusInternalServerError, "VM is not running")
-		}
-		return http.StatusOK, encode(map[string]any{"net0": map[string]any{"rx_bytes": 7, "tx_bytes": 8}})
 	case "vm.create":
 		return f.create(body)
 	case "vm.add-net":

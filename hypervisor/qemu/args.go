@@ -5,9 +5,11 @@ import (
 	"strconv"
 
 	"github.com/xenoserver/xeno/hypervisor"
+	"github.com/xenoserver/xeno/hypervisor/image/boot"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 )
 
-// arguments are what QEMU's command line is made of. Files are descriptors
+// arguments are what QEMU's command line is made of. Numbers are descriptors
 // that QEMU inherits; 0: none.
 type arguments struct {
 	spec    hypervisor.Spec
@@ -15,8 +17,8 @@ type arguments struct {
 	mac     string
 	tap     int
 	monitor int
-	kernel  int
-	initrd  int
+	kernel  string // path
+	initrd  string // path
 	disk    int
 	tscKHz  uint64 // for an emulated guest; 0: not known
 	check   bool   // the probe of an accelerator
@@ -34,8 +36,8 @@ func (a arguments) list() []string {
 		"-cpu", "max",
 		"-smp", strconv.Itoa(a.spec.CPUs),
 		"-m", strconv.FormatUint(a.spec.MemoryBytes>>20, 10) + "M",
-		"-kernel", inherited(a.kernel),
-		"-initrd", inherited(a.initrd),
+		"-kernel", a.kernel,
+		"-initrd", a.initrd,
 		"-append", a.commandLine(),
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
 		"-object", "rng-builtin,id=rng0", "-device", "virtio-rng-device,rng=rng0",
@@ -65,22 +67,18 @@ func (a arguments) commandLine() string {
 	if a.tscKHz != 0 {
 		line += fmt.Sprintf(" tsc_early_khz=%d tsc=reliable", a.tscKHz)
 	}
-	if a.accel == accelTCG {
+	if a.accel == vmm.TCG {
 		line += " mitigations=off" // translated code does not speculate across guests
 	}
 	if a.check {
-		line += " " + checkFlag
+		line += " " + boot.CheckFlag
 	}
 	return line
 }
 
 func accelOption(accel string) string {
-	if accel == accelTCG {
+	if accel == vmm.TCG {
 		return fmt.Sprintf("tcg,thread=multi,tb-size=%d", codeCache>>20)
 	}
 	return accel
 }
-
-// inherited is a path of an inherited file. It leads to the file itself: no
-// directory on the way to it has to be open to the guest's user.
-func inherited(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

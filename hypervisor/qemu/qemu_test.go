@@ -27,6 +27,7 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/image/boot"
 	"github.com/xenoserver/xeno/hypervisor/network"
 	"github.com/xenoserver/xeno/hypervisor/process"
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 	"github.com/xenoserver/xeno/internal/testenv"
 )
 
@@ -64,21 +65,25 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-func (w *world) driver(t *testing.T, dir string) *Driver {
+func (w *world) driver(t *testing.T, dir string, edit ...func(*Config)) *Driver {
 	t.Helper()
-	d, err := newDriver(dir, w.owner, w.groups)
+	d, err := newDriver(dir, w.owner, w.groups, edit...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-func newDriver(dir, owner string, groups *cgroup.Tree) (*Driver, error) {
+func newDriver(dir, owner string, groups *cgroup.Tree, edit ...func(*Config)) (*Driver, error) {
 	nets, err := network.New(network.Config{Owner: owner})
 	if err != nil {
 		return nil, err
 	}
-	return New(Config{Dir: dir, Network: nets, Cgroups: groups, Accel: accelTCG})
+	c := Config{Config: vmm.Config{Dir: dir, Network: nets, Cgroups: groups}, Accel: vmm.TCG}
+	for _, f := range edit {
+		f(&c)
+	}
+	return New(c)
 }
 
 func newKey(t *testing.T) (ssh.Signer, []byte) {
@@ -343,17 +348,7 @@ func TestPauseCutShort(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	monitor := func(command string, out any) {
-		t.Helper()
-		m, err := openMonitor(t.Context(), filepath.Join(dir, "pause"), commandTimeout)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.close()
-		if err := m.execute(command, out); err != nil {
-			t.Fatal(err)
-		}
-	}
+	monitor := client{filepath.Join(dir, "pause", "qmp")}
 	for _, tt := range []struct {
 		before  func(context.Context, string) error
 		command string // behind the driver's back
@@ -368,15 +363,16 @@ func TestPauseCutShort(t *testing.T) {
 		if err := tt.before(t.Context(), "pause"); err != nil {
 			t.Fatal(err)
 		}
-		monitor(tt.command, nil)
+		if err := monitor.execute(t.Context(), tt.command, nil); err != nil {
+			t.Fatal(err)
+		}
 		if err := tt.after(t.Context(), "pause"); err != nil {
 			t.Fatal(err)
 		}
-		var is runState
-		monitor("query-status", &is)
-		list, err := d.List(t.Context())
-		if err != nil || list[0].State != tt.want || is.Running != (tt.want == hypervisor.StateRunning) {
-			t.Errorf("after %s: guest runs: %v, listed %+v, %v, want %s", tt.command, is.Running, list, err, tt.want)
+		running, err := monitor.Running(t.Context())
+		list, listErr := d.List(t.Context())
+		if err != nil || listErr != nil || list[0].State != tt.want || running != (tt.want == hypervisor.StateRunning) {
+			t.Errorf("after %s: guest runs: %v, %v, listed %+v, %v, want %s", tt.command, running, err, list, listErr, tt.want)
 		}
 	}
 }
@@ -403,9 +399,8 @@ func TestFailedStart(t *testing.T) {
 	if err := os.WriteFile(script, []byte("#!/bin/sh\necho it does not work >&2\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d := w.driver(t, dir)
 	m := cgroup.NewMeter(w.groups)
-	d.config.Binary, d.config.Meter = script, m
+	d := w.driver(t, dir, func(c *Config) { c.Binary, c.Meter = script, m })
 	spec, _ := w.spec(t, "fail")
 	_, err := d.Start(t.Context(), spec)
 	if err == nil || !strings.Contains(err.Error(), "it does not work") {
@@ -476,9 +471,8 @@ func TestSeveral(t *testing.T) {
 // after the end: they must not differ by more than 0.1 % and 1 ms.
 func TestReadingsAgree(t *testing.T) {
 	w := newWorld(t)
-	d := w.driver(t, t.TempDir())
 	m := cgroup.NewMeter(w.groups)
-	d.config.Meter = m
+	d := w.driver(t, t.TempDir(), func(c *Config) { c.Meter = m })
 	g := w.boot(t, d, "metered", nil)
 	if err := d.Stop(t.Context(), g.ID, time.Minute); err != nil {
 		t.Fatal(err)

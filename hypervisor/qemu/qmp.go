@@ -9,10 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
+
+	"github.com/xenoserver/xeno/hypervisor/vmm"
 )
 
 // errMonitor reports an answer that no QEMU gives.
@@ -46,67 +45,23 @@ type message struct {
 	ID     *int            `json:"id"`
 }
 
-// A runState is the answer to query-status.
-type runState struct {
-	Running bool `json:"running"` // the guest's CPUs run
-}
-
-// socketName is the monitor's socket in an instance's directory.
-const socketName = "qmp"
-
-// listenMonitor makes the socket that QEMU inherits, so that it exists before
-// QEMU runs and needs no right of QEMU's.
-func listenMonitor(dir string) (*os.File, error) {
-	var socket *os.File
-	err := withShortPath(dir, func(path string) error {
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-		if err != nil {
-			return err
-		}
-		l.SetUnlinkOnClose(false)
-		defer l.Close()
-		socket, err = l.File()
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("qemu: make the monitor's socket: %w", err)
-	}
-	return socket, nil
-}
-
-// withShortPath calls use with a path of the socket in dir that is never too
-// long for a socket address (108 bytes).
-func withShortPath(dir string, use func(path string) error) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return use(filepath.Join("/proc/self/fd", strconv.Itoa(int(d.Fd())), socketName))
-}
-
 // openMonitor connects and negotiates. The whole conversation ends with ctx or
 // after timeout.
-func openMonitor(ctx context.Context, dir string, timeout time.Duration) (*monitor, error) {
-	var conn net.Conn
-	err := withShortPath(dir, func(path string) error {
-		var err error
-		conn, err = new(net.Dialer).DialContext(ctx, "unix", path)
-		return err
-	})
+func openMonitor(ctx context.Context, socket string, timeout time.Duration) (*monitor, error) {
+	conn, err := vmm.Dial(ctx, socket)
 	if err != nil {
-		return nil, fmt.Errorf("qemu: monitor: %w", err)
+		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("qemu: monitor: %w", err)
+		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	m, err := negotiate(conn)
 	if err != nil {
 		stop()
 		conn.Close()
-		return nil, fmt.Errorf("qemu: monitor: %w", err)
+		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	m.stop = stop
 	return m, nil

@@ -1,4 +1,4 @@
-package qemu
+package vmm
 
 import (
 	"bytes"
@@ -15,15 +15,16 @@ import (
 	"github.com/xenoserver/xeno/hypervisor/process"
 )
 
-// recordVersion is the format of instance.json. History: 1, the first.
-const recordVersion = 1
+// recordVersion is the format of instance.json. History: 1, in which QEMU's had
+// no booted, there the process alone made the instance; 2, one for both drivers.
+const recordVersion = 2
 
 const recordName = "instance.json"
 
 var errRecord = errors.New("damaged record")
 
-// A record is what the driver remembers of an instance beside what process
-// and kernel know. It is written before the process starts.
+// A record is what a driver remembers of an instance beside what process,
+// monitor and kernel know. It is written before the process starts.
 type record struct {
 	Version int              `json:"version"`
 	ID      string           `json:"id"`
@@ -31,6 +32,7 @@ type record struct {
 	Group   string           `json:"group"` // control group, as in Instance.Cgroup
 	Tap     string           `json:"tap"`
 	Guest   netip.Addr       `json:"guest"`
+	Booted  bool             `json:"booted"`     // the start came to its end
 	Paused  time.Time        `json:"paused"`     // when; zero: not paused
 	Idle    time.Duration    `json:"idle_ns"`    // paused before that
 	Last    hypervisor.Usage `json:"last"`       // a reading, for when there is no other
@@ -39,7 +41,7 @@ type record struct {
 }
 
 func decodeRecord(data []byte) (record, error) {
-	var r record
+	r := record{Booted: true} // where version 1 does not say
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&r); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)
@@ -47,8 +49,8 @@ func decodeRecord(data []byte) (record, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return record{}, fmt.Errorf("%w: data after its end", errRecord)
 	}
-	if r.Version != recordVersion {
-		return record{}, fmt.Errorf("%w: version %d, not %d", errRecord, r.Version, recordVersion)
+	if r.Version < 1 || r.Version > recordVersion {
+		return record{}, fmt.Errorf("%w: version %d, not 1 to %d", errRecord, r.Version, recordVersion)
 	}
 	if err := hypervisor.ValidateID(r.ID); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)
@@ -59,23 +61,24 @@ func decodeRecord(data []byte) (record, error) {
 	return r, nil
 }
 
-// readRecord reads the record in dir. Errors wrap os.ErrNotExist where none is.
+// readRecord reads the record in dir. Errors wrap os.ErrNotExist where none is,
+// and errRecord.
 func readRecord(dir string) (record, error) {
 	f, err := os.Open(filepath.Join(dir, recordName))
 	if err != nil {
-		return record{}, fmt.Errorf("qemu: %w", err)
+		return record{}, err
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxRecordBytes))
 	if err != nil {
-		return record{}, fmt.Errorf("qemu: %w", err)
+		return record{}, err
 	}
 	r, err := decodeRecord(data)
 	if err == nil && r.ID != filepath.Base(dir) {
 		err = fmt.Errorf("%w: of %s", errRecord, r.ID)
 	}
 	if err != nil {
-		return record{}, fmt.Errorf("qemu: %s: %w", f.Name(), err)
+		return record{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return r, nil
 }
@@ -84,11 +87,11 @@ func readRecord(dir string) (record, error) {
 func (r record) write(dir string) error {
 	r.Version = recordVersion
 	data, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("qemu: record: %w", err)
+	if err == nil {
+		err = process.ReplaceFile(filepath.Join(dir, recordName), data)
 	}
-	if err := process.ReplaceFile(filepath.Join(dir, recordName), data); err != nil {
-		return fmt.Errorf("qemu: record: %w", err)
+	if err != nil {
+		return fmt.Errorf("record: %w", err)
 	}
 	return nil
 }
