@@ -275,7 +275,7 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 		missing = max(missing, 1) // somebody is slow
 	}
 	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
-		to, ok := v.next()
+		to, ok := s.pick(v)
 		if !ok {
 			if v.locate == locateNot && v.lacks(replicas) {
 				v.locate = locateAsked
@@ -316,7 +316,7 @@ func (s *Seeker) turnPages(now time.Time, v *visit) {
 	if v.cut == 0 {
 		return
 	}
-	for _, c := range v.contacts {
+	for _, c := range v.everybody() {
 		a := v.asks[c.ID]
 		if a == nil || a.state != askAnswered || a.after == nil || s.requests >= s.cfg.Budget {
 			continue

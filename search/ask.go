@@ -10,8 +10,18 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 	conjuncts := Conjuncts(q.Query.Where)
 	reply := CellReply{Excluded: make([]uint32, len(conjuncts)), Pruned: make([]uint32, len(conjuncts))}
 	c := h.cells[q.Cell]
+	if r := h.replicas[q.Cell]; c == nil && r.serves(now) {
+		r.asks++
+		h.stats.Reflected++
+		c, reply.Mirrored, reply.Mirrors = r.cell, true, r.beside
+	}
 	if c == nil {
 		return reply
+	}
+	c.turn++
+	if !reply.Mirrored {
+		c.asks++
+		reply.Mirrors = h.ownMirrors(c)
 	}
 	reply.Known, reply.Inner, reply.Age = true, c.inner, now.Sub(c.born)
 	ord := h.schema.order(&q.Query)
@@ -43,6 +53,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		if len(c.children[i]) > 0 {
 			child := c.child(h.schema, i)
 			child.Sampled, child.Matched = sample.sampled[i], sample.matched[i]
+			child.Mirrors = DrawMirrors(c.mirrorsOf(i), c.turn)
 			h.offer(&reply, child, conjuncts, q.Whole)
 		}
 	}

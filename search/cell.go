@@ -21,6 +21,7 @@ type lease struct {
 // entry, of the zero holder, stands for ads that it sent down itself.
 type entry struct {
 	holder  dht.Contact
+	mirrors []dht.Contact // that it recruited
 	summary Summary
 	epoch   uint64
 	until   time.Time
@@ -42,6 +43,11 @@ type cell struct {
 	toldAt time.Time // zero: never
 	epoch  uint64
 	dirty  bool // the parent knows too little
+
+	asks uint32  // since the last tick, of mirrors too
+	rate float64 // of them, a second, over the last ticks
+	hot  *hot    // nil: without mirrors
+	turn int     // which mirrors are told next
 }
 
 // find returns where the lease of a server is, or would be.

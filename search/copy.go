@@ -26,6 +26,7 @@ type Lease struct {
 type Told struct {
 	Index   int // slot of Prefix.Child
 	Holder  dht.Contact
+	Mirrors []dht.Contact
 	Summary Summary
 	Epoch   uint64
 	Until   time.Time
@@ -70,7 +71,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {
 			continue
 		}
-		e := entry{holder: t.Holder, summary: t.Summary, epoch: t.Epoch, until: t.Until}
+		e := entry{holder: t.Holder, mirrors: t.Mirrors, summary: t.Summary, epoch: t.Epoch, until: t.Until}
 		c.dirty = c.learn(t.Index, e) || c.dirty
 	}
 }

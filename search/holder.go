@@ -11,6 +11,9 @@ import (
 
 // HolderConfig configures a Holder. The zero value is usable.
 type HolderConfig struct {
+	// Self is this participant; zero: cells that are asked for much get no
+	// mirrors.
+	Self dht.PeerID
 	// Lease is how long an ad or a summary stays without renewal; 0 means
 	// 150 s. Shorter forgets dead servers sooner; below 2.5 × the renewal
 	// interval a single lost message loses ads.
@@ -43,7 +46,7 @@ func (c HolderConfig) withDefaults() HolderConfig {
 }
 
 // A HolderInput is something that happens to a Holder: Publish, Withdraw,
-// Push, Pushed, AskCell, Restore or HolderTick.
+// Push, Pushed, AskCell, Restore, MirrorCell, Recruits, Mirrored or HolderTick.
 //
 //sumtype:decl
 type HolderInput interface{ holderInput() }
@@ -70,6 +73,7 @@ type Push struct {
 	Child   CellID
 	Summary Summary
 	Epoch   uint64
+	Mirrors []dht.Contact // that the sender recruited
 }
 
 // Pushed is the parent's answer to a SendPush.
@@ -92,8 +96,9 @@ func (Pushed) holderInput()     {}
 func (AskCell) holderInput()    {}
 func (HolderTick) holderInput() {}
 
-// A HolderEffect is what a Holder wants done: Placing, PushReply, CellReply or
-// SendPush. Answers come first, at most one for an input.
+// A HolderEffect is what a Holder wants done: Placing, PushReply, CellReply,
+// MirrorReply, SendPush, Recruit or SendMirror. Answers come first, at most one
+// for an input.
 //
 //sumtype:decl
 type HolderEffect interface{ holderEffect() }
@@ -111,6 +116,7 @@ type SendPush struct {
 	Child   CellID
 	Summary Summary
 	Epoch   uint64
+	Mirrors []dht.Contact
 }
 
 func (Placing) holderEffect()   {}
@@ -122,6 +128,10 @@ func (SendPush) holderEffect()  {}
 type HolderStats struct {
 	Cells, Leases, Ads, Bytes int
 	Published, Asked, Pushed  uint64
+	// Mirrors are those that were recruited, Replicas the cells of others that
+	// are mirrored here; Reflected is how often these were asked.
+	Mirrors, Replicas int
+	Reflected         uint64
 }
 
 // A Holder keeps the cells that this participant is close to: soft state,
@@ -138,6 +148,11 @@ type Holder struct {
 	bytes   int
 	stats   HolderStats
 	effects []HolderEffect
+
+	replicas map[CellID]*replica
+	mirrored int     // bytes of ads in them
+	asked    uint64  // Stats.Asked at the last tick
+	rate     float64 // asks a second, over the last ticks
 }
 
 // shared is an ad that cells share, with how many leases do.
@@ -151,6 +166,7 @@ func NewHolder(schema *Schema, cfg HolderConfig) *Holder {
 	return &Holder{
 		schema: schema, cfg: cfg.withDefaults(),
 		cells: make(map[CellID]*cell), ads: make(map[dht.PeerID]*shared), placed: make(map[dht.PeerID]int),
+		replicas: make(map[CellID]*replica),
 	}
 }
 
@@ -158,6 +174,12 @@ func NewHolder(schema *Schema, cfg HolderConfig) *Holder {
 func (h *Holder) Stats() HolderStats {
 	s := h.stats
 	s.Cells, s.Leases, s.Ads, s.Bytes = len(h.cells), h.leases, len(h.ads), h.bytes
+	s.Replicas = len(h.replicas)
+	for _, c := range h.cells {
+		if c.hot != nil {
+			s.Mirrors += len(c.hot.mirrors)
+		}
+	}
 	return s
 }
 
@@ -181,6 +203,12 @@ func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
 		h.effects = append(h.effects, h.ask(now, in.Query))
 	case Restore:
 		h.restore(now, in.Copy)
+	case MirrorCell:
+		h.effects = append(h.effects, h.mirror(now, in))
+	case Recruits:
+		h.recruits(now, in)
+	case Mirrored:
+		h.mirroredBy(now, in)
 	case HolderTick:
 		h.tick(now)
 	}
@@ -191,6 +219,10 @@ func (h *Holder) publish(now time.Time, in Publish) {
 	out := make(Placing, min(len(in.Places), maxPlaces))
 	for i := range out {
 		out[i] = h.place(now, in, in.Places[i])
+		if c := h.cells[Root(in.Places[i].Tree)]; c != nil && in.Places[i].Level == 0 {
+			c.turn++
+			out[i].Mirrors = h.ownMirrors(c)
+		}
 	}
 	h.effects = append(h.effects, out)
 }
@@ -431,7 +463,7 @@ func (h *Holder) push(now time.Time, in Push) {
 		c = h.make(now, id)
 		c.inner = true // it has a child
 	}
-	e := entry{holder: in.From, summary: in.Summary, epoch: in.Epoch, until: now.Add(h.cfg.Lease)}
+	e := entry{holder: in.From, mirrors: within(in.Mirrors, maxToldBytes), summary: in.Summary, epoch: in.Epoch, until: now.Add(h.cfg.Lease)}
 	if in.Summary.Count == 0 {
 		e.until = now // the child is going
 	}
@@ -483,10 +515,14 @@ func (h *Holder) tick(now time.Time) {
 		if c.inner && now.Sub(c.changed) >= 2*h.cfg.Lease && c.total() <= h.cfg.LeafAds/mergeShare {
 			c.inner, c.changed = false, now
 		}
+		h.warm(now, c)
 		h.report(now, c)
 	}
 	clear(h.order[len(kept):])
 	h.order = kept
+	h.rate += (float64(h.stats.Asked-h.asked) - h.rate) / heatTicks
+	h.asked = h.stats.Asked
+	h.expireReplicas(now)
 }
 
 // total estimates how many ads the cell has, itself and below: those of an
@@ -521,7 +557,7 @@ func (h *Holder) farewell(c *cell) {
 func (h *Holder) sendPush(c *cell) {
 	parent, _ := c.id.Prefix.Parent()
 	h.effects = append(h.effects, SendPush{
-		Parent: CellID{Tree: c.id.Tree, Prefix: parent}, Child: c.id, Summary: c.told, Epoch: c.epoch,
+		Parent: CellID{Tree: c.id.Tree, Prefix: parent}, Child: c.id, Summary: c.told, Epoch: c.epoch, Mirrors: c.tell(),
 	})
 }
 

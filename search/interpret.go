@@ -15,6 +15,11 @@ const (
 	// PushRounds is how often the holders of the table are looked up for one,
 	// where some do not answer.
 	PushRounds = 2
+	// MaxUpdates bounds the updates that wait to be sent to mirrors; those beyond
+	// it count as lost.
+	MaxUpdates = 1024
+	// UpdateWorkers is how many of them are sent at once.
+	UpdateWorkers = 8
 	// MaxCalls bounds the requests of all publishers of a participant that are
 	// under way: an ad goes to at most 100 holders, and peers refuse the 65th
 	// at once.

@@ -89,4 +89,46 @@ const (
 	maxReplyBytes = 192 << 10
 	// maxExcluded bounds the excluded ads that one reply carries for Explain.
 	maxExcluded = 16
+
+	// AsksPerCopy is how many asks a second a holder answers for a cell before
+	// it recruits mirrors, one for each so many: few beside what a participant
+	// can answer, and more than refreshing a mirror costs.
+	AsksPerCopy = 1.0
+	// BusyRate is how many asks a second a participant must answer at least to
+	// refuse to mirror one more cell.
+	BusyRate = AsksPerCopy / 2
+	// heatTicks is over how many ticks, seconds, asks are counted: a mirror takes
+	// about one second to begin.
+	heatTicks = 10
+	// MaxMirrors bounds the mirrors of a cell that one holder recruits: with four
+	// holders no participant has a hand in more than 1/256 of what is asked of
+	// one cell.
+	MaxMirrors = 64
+	// maxRecruits bounds those that are recruited in one tick, since each copies
+	// the cell.
+	maxRecruits = 8
+	// maxMirrors is how many mirrors a reply names.
+	maxMirrors = 8
+	// maxSources bounds the mirrors of a cell that a query chooses from: what two
+	// guides and two holders name.
+	maxSources = 4 * maxMirrors
+	// maxReported bounds the asks that a mirror says it answered since it was
+	// refreshed: it could lie to have others recruited.
+	maxReported = 50
+	// mirrorRefresh is how often a mirror is told that its copy is good. What
+	// would hide an ad is told at the next tick.
+	mirrorRefresh = 5 * time.Second
+	// MirrorTTL is how long a mirror answers without that: two refreshes may be
+	// lost.
+	MirrorTTL = 12 * time.Second
+	// maxUpdateBytes is how much of a cell one message to a mirror carries.
+	maxUpdateBytes = 128 << 10
+	// maxContactBytes bounds a mirror's addresses; those beyond it are left out.
+	maxContactBytes = 1 << 10
+	// maxToldBytes bounds what one holder tells its parent of mirrors.
+	maxToldBytes = 12 << 10
+	// maxReplicas bounds the cells of others that are mirrored here.
+	maxReplicas = 16
+	// maxReplicaBytes bounds the ads in them: as many full leaves of 2 KB an ad.
+	maxReplicaBytes = 8 << 20
 )

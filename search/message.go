@@ -44,6 +44,8 @@ type Placed struct {
 	// Below are holders of the cell below, if they were asked for and told of
 	// themselves: the publisher need not look them up.
 	Below []dht.Contact
+	// Mirrors are those of a root, so that publishers can tell others nearby.
+	Mirrors Mirrors
 }
 
 // A Cursor is where a reply stopped: the value to order by, none where the
@@ -68,6 +70,7 @@ type Child struct {
 	Index   int // slot of Prefix.Child
 	Summary Summary
 	Holders []dht.Contact
+	Mirrors Mirrors // where the cell is hot
 	// Sampled is how many ads of the cell's sample lie in the child, Matched
 	// how many of them match the query.
 	Sampled, Matched uint32
@@ -78,15 +81,20 @@ type Child struct {
 type Glimpse struct {
 	Cell     CellID
 	Holders  []dht.Contact
+	Mirrors  Mirrors
 	Children []Child // of an inner cell, all of them; none: not known
 }
 
 // A CellReply is what one holder says of one cell.
 type CellReply struct {
-	Known bool          // the holder has such a cell
-	Inner bool          // publishers are sent down
-	Age   time.Duration // since the holder has it; young cells may lack ads
-	Total uint32        // ads evaluated
+	Known bool // the holder has such a cell
+	// Mirrored tells that this is from a copy which a holder keeps fresh: not
+	// younger than MirrorTTL.
+	Mirrored bool
+	Mirrors  Mirrors       // that the holder recruited
+	Inner    bool          // publishers are sent down
+	Age      time.Duration // since the holder has it; young cells may lack ads
+	Total    uint32        // ads evaluated
 	// Matched is how many of them match, also those in earlier or later replies.
 	Matched uint32
 	// Digest is the exclusive or over all leases of their servers' hashes and

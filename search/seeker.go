@@ -41,6 +41,9 @@ type SeekerConfig struct {
 	// Guides are participants nearby to ask who holds the roots, before they
 	// are looked up. At most Guides are asked. May be nil.
 	Guides []dht.Contact
+	// Seed spreads queries over the mirrors of cells that are asked for much:
+	// it should be drawn at random for each.
+	Seed uint64
 	// Near estimates how far a participant is, to ask near holders first.
 	// May be nil.
 	Near func(dht.PeerID) time.Duration
@@ -175,6 +178,7 @@ type Seeker struct {
 	gone     map[dht.PeerID]*Signed
 	asking   map[dht.PeerID]bool      // servers that were asked for their current ad
 	hints    map[CellID][]dht.Contact // holders of roots, as guides know them
+	hinted   map[CellID]mirrored      // and their mirrors
 	outline  *outline                 // nil without a sample
 	late     map[string]bool          // trees whose roots were waited for in vain
 	sample   Sample
@@ -201,7 +205,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), late: make(map[string]bool),
+		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), hinted: make(map[CellID]mirrored), late: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -224,7 +228,7 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Answered:
 		s.answered(in)
 	case Failed:
-		if v := s.visits[in.Cell]; v != nil && v.settle(in.From, askFailed) {
+		if v := s.visits[in.Cell]; v != nil && v.fail(in.From) {
 			s.waiting--
 		}
 	case Verified:
@@ -275,8 +279,12 @@ func (s *Seeker) listen(in Guided) {
 			continue
 		}
 		s.hints[g.Cell] = append(s.hints[g.Cell], g.Holders[:min(len(g.Holders), maxEntries)]...)
+		hinted := s.hinted[g.Cell]
+		hinted.meet(g.Mirrors, in.From)
+		s.hinted[g.Cell] = hinted
 		if v := s.visits[g.Cell]; v != nil {
 			v.meet(g.Holders, s.cfg.Near)
+			v.mirrored.meet(g.Mirrors, in.From)
 		}
 	}
 }
@@ -292,8 +300,10 @@ func (s *Seeker) visit(cell CellID) *visit {
 		s.visits[cell] = v
 		s.list, s.unranked = append(s.list, v), true
 		v.meet(s.hints[cell], s.cfg.Near)
+		v.mirrored.sources, v.mirrored.all = slices.Clone(s.hinted[cell].sources), s.hinted[cell].all
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
+			v.mirrored.meet(g.Mirrors, dht.PeerID{})
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
 			s.descend(v, g.Children)
 		}
@@ -313,12 +323,22 @@ func (s *Seeker) located(in Located) {
 
 func (s *Seeker) answered(in Answered) {
 	v := s.visits[in.Cell]
-	if v == nil || !v.settle(in.From, askAnswered) {
+	if v == nil {
+		return
+	}
+	if _, mirror := v.mirrored.recruiter(in.From); mirror && !in.Reply.Known {
+		if v.fail(in.From) { // its copy ended
+			s.waiting--
+		}
+		return
+	}
+	if !v.settle(in.From, askAnswered) {
 		return
 	}
 	s.waiting--
 	r := in.Reply
-	v.take(r, s.cfg.Young)
+	v.mirrored.hear(in.From, r.Mirrors)
+	v.take(in.From, r, s.cfg.Young)
 	a := v.asks[in.From]
 	a.after = nil
 	if r.More && len(r.Ads) > 0 {
@@ -350,7 +370,7 @@ func (s *Seeker) answered(in Answered) {
 // glimpse returns what a reply tells for later queries, to which the counts of
 // this one's matches mean nothing.
 func glimpse(v *visit, r *CellReply) Glimpse {
-	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Children: slices.Clone(r.Children)}
+	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(), Children: slices.Clone(r.Children)}
 	for i := range g.Children {
 		g.Children[i].Sampled, g.Children[i].Matched = 0, 0
 	}
@@ -381,6 +401,7 @@ func (s *Seeker) descend(v *visit, children []Child) {
 		}
 		child.expect, s.unranked = s.schema.expect(s.query.Where, child.summary, c), true
 		child.meet(c.Holders, s.cfg.Near)
+		child.mirrored.meet(c.Mirrors, dht.PeerID{})
 	}
 }
 

@@ -38,6 +38,7 @@ type visit struct {
 	floor    Hash    // the least hash of its ads
 	expect   float64 // how many matches it may have
 	contacts []dht.Contact
+	mirrored mirrored
 	asks     map[dht.PeerID]*ask
 	pending  int // asks under way
 	cut      int // asks whose reply was cut
@@ -86,12 +87,12 @@ func (v *visit) settle(from dht.PeerID, state askState) bool {
 	return true
 }
 
-// take adds up what a holder said.
-func (v *visit) take(r *CellReply, young time.Duration) {
+// take adds up what a holder said, or a mirror, whose copy may lag behind.
+func (v *visit) take(from dht.PeerID, r *CellReply, young time.Duration) {
 	v.answers++
 	v.inner = v.inner || r.Inner || len(r.Children) > 0
 	v.weak, v.absent = v.weak || !r.Known || r.Age < young, v.absent || !r.Known
-	if r.Known && !r.Inner {
+	if _, mirror := v.mirrored.recruiter(from); r.Known && !r.Inner && !mirror && !r.Mirrored {
 		v.digests = append(v.digests, r.Digest)
 	}
 	v.matched, v.total = max(v.matched, r.Matched), max(v.total, r.Total)
@@ -126,14 +127,21 @@ func (v *visit) differ() bool {
 	return slices.ContainsFunc(v.digests, func(d uint64) bool { return d != v.digests[0] })
 }
 
-// next returns a holder that was not asked yet.
-func (v *visit) next() (dht.Contact, bool) {
+// next returns a holder that was not asked yet, one for which no mirror spoke
+// if there is one.
+func (v *visit) next() (to dht.Contact, ok bool) {
 	for _, c := range v.contacts {
-		if v.asks[c.ID] == nil {
+		if v.asks[c.ID] != nil {
+			continue
+		}
+		if !v.mirrored.spoken(c.ID) {
 			return c, true
 		}
+		if !ok {
+			to, ok = c, true
+		}
 	}
-	return dht.Contact{}, false
+	return to, ok
 }
 
 // wanted returns how many answers the visit needs at least.

@@ -27,8 +27,11 @@ type world struct {
 	steps  int
 	leaf   int                 // LeafAds of the holders
 	liars  map[dht.PeerID]bool // name wrong holders when they are consulted
+	told   map[CellID]Mirrors  // what guides say of mirrors
 
-	publishes, lookups int
+	hiders map[dht.PeerID]bool // leave out what they have when they are asked
+
+	publishes, lookups, updates int
 }
 
 type peer struct {
@@ -68,7 +71,8 @@ func newWorld(t testing.TB, seed uint64, peers, leaf int) *world {
 }
 
 func (w *world) join() {
-	p := &peer{id: randomID(w.rng), holder: NewHolder(w.schema, HolderConfig{MaxPerPublisher: 1 << 20, LeafAds: w.leaf})}
+	id := randomID(w.rng)
+	p := &peer{id: id, holder: NewHolder(w.schema, HolderConfig{Self: id, MaxPerPublisher: 1 << 20, LeafAds: w.leaf})}
 	w.peers = append(w.peers, p)
 	w.byID[p.id] = p
 	var tick func()
@@ -152,15 +156,24 @@ func (w *world) request(to dht.PeerID, deliver func(p *peer), done func(ok bool)
 // holder steps a holder and carries out its pushes; reply gets the answer.
 func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 	for _, e := range p.holder.Step(w.now, in) {
-		push, ok := e.(SendPush)
-		if !ok {
+		var push SendPush
+		switch e := e.(type) {
+		case Recruit:
+			w.recruit(p, e)
+			continue
+		case SendMirror:
+			w.sendMirror(p, e)
+			continue
+		case Placing, PushReply, CellReply, MirrorReply:
 			reply(e)
 			continue
+		case SendPush:
+			push = e
 		}
 		for _, to := range w.closest(push.Parent) {
 			var answer PushReply
 			w.request(to.ID, func(q *peer) {
-				w.holder(q, Push{From: dht.Contact{ID: p.id}, Child: push.Child, Summary: push.Summary, Epoch: push.Epoch},
+				w.holder(q, Push{From: dht.Contact{ID: p.id}, Child: push.Child, Summary: push.Summary, Epoch: push.Epoch, Mirrors: push.Mirrors},
 					func(e HolderEffect) { answer = e.(PushReply) })
 			}, func(ok bool) {
 				if ok && !p.dead {
@@ -247,7 +260,7 @@ func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 			case Consult:
 				in := Guided{From: e.To.ID}
 				for _, c := range e.Cells {
-					in.Glimpses = append(in.Glimpses, Glimpse{Cell: c, Holders: w.guide(e.To.ID, c)})
+					in.Glimpses = append(in.Glimpses, Glimpse{Cell: c, Holders: w.guide(e.To.ID, c), Mirrors: w.told[c]})
 				}
 				w.after(w.latency(), func() { step(in) })
 			case Locate:
@@ -255,7 +268,7 @@ func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 			case Ask:
 				var reply *CellReply
 				w.request(e.To.ID, func(p *peer) {
-					w.holder(p, AskCell{e.Query}, func(r HolderEffect) { c := r.(CellReply); reply = &c })
+					w.holder(p, AskCell{e.Query}, func(r HolderEffect) { c := r.(CellReply); reply = w.omit(p, c) })
 				}, func(ok bool) {
 					if ok {
 						step(Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})

@@ -86,8 +86,9 @@ type repetition struct {
 	queries  map[string][]search.Query
 	wanted   map[string][]oracle
 	rivals   *rival.Index
-	past     uint64 // events of worlds before this one
-	watch    *watch // nil: nobody follows a query
+	index    *xeno.Index // of xeno at rest, once it is asked
+	past     uint64      // events of worlds before this one
+	watch    *watch      // nil: nobody follows a query
 	run      report.Run
 }
 
@@ -253,18 +254,17 @@ func (r *repetition) measure(ctx context.Context, name string) error {
 	if name == algorithmXeno && r.scenario.Queries.Warm {
 		temperatures = append(temperatures, true)
 	}
-	var index *xeno.Index
 	for _, warm := range temperatures {
 		var algorithm trial.Algorithm
 		var err error
 		if name == algorithmXeno {
-			if index == nil {
-				if index, err = xeno.NewIndex(ctx, *r.world, 0); err != nil {
+			if r.index == nil {
+				if r.index, err = xeno.NewIndex(ctx, *r.world, 0); err != nil {
 					return err
 				}
 			}
-			algorithm = xeno.New(index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify})
-			out.Refresh = index.Refresh(refreshSample)
+			algorithm = xeno.New(r.index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify})
+			out.Refresh = r.index.Refresh(refreshSample)
 		} else if algorithm, err = r.rival(name, &out); err != nil {
 			return err
 		}
@@ -317,6 +317,9 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 			}
 		}
 	}
+	if err := r.heat(ctx, a, class, clients); err != nil {
+		return out, err
+	}
 	net.ResetLoads()
 	begin, events := net.Now(), net.Events()
 	for i, q := range queries {
@@ -347,6 +350,38 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 	}
 	out.Load = report.LoadOf(net.Loads(), len(out.Samples))
 	return out, nil
+}
+
+// heatQueries is how many queries tell what cells are asked for much.
+const heatQueries = 1000
+
+// heat gives cells the mirrors that they have where queries like those of a
+// class come at the scenario's interval for long, from many clients or, if there
+// are any, from these. A network at rest has no past in which it could have
+// recruited them.
+func (r *repetition) heat(ctx context.Context, a trial.Algorithm, class string, clients []network.NodeID) error {
+	if a.Name() != algorithmXeno {
+		return nil
+	}
+	interval := r.scenario.Queries.Interval
+	r.index.Heat()
+	queries := r.queries[class][:min(heatQueries, len(r.queries[class]))]
+	if interval.Seconds()*search.AsksPerCopy >= 1 {
+		queries = nil // a query asks a holder about once: none needs a mirror
+	}
+	rng := stream(r.seed, streamHeat)
+	r.world.Net.ResetLoads()
+	for i, q := range queries {
+		client := r.client(rng.IntN)
+		if len(clients) > 0 {
+			client = clients[i%len(clients)]
+		}
+		if _, _, err := r.one(ctx, a, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count}); err != nil {
+			return err
+		}
+	}
+	r.index.Recruit(len(queries), interval)
+	return nil
 }
 
 // taskTimeout bounds one query in virtual time; an algorithm that takes longer

@@ -24,6 +24,7 @@ const (
 	streamUnit
 	streamChurn
 	streamAlgorithm
+	streamHeat
 )
 
 func stream(seed uint64, purpose int) *rand.Rand {

@@ -34,6 +34,7 @@ type SearchRequest struct {
 	//	*SearchRequest_Ask
 	//	*SearchRequest_Current
 	//	*SearchRequest_Consult
+	//	*SearchRequest_Mirror
 	Kind          isSearchRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -137,6 +138,15 @@ func (x *SearchRequest) GetConsult() *SearchConsult {
 	return nil
 }
 
+func (x *SearchRequest) GetMirror() *SearchMirrorUpdate {
+	if x != nil {
+		if x, ok := x.Kind.(*SearchRequest_Mirror); ok {
+			return x.Mirror
+		}
+	}
+	return nil
+}
+
 type isSearchRequest_Kind interface {
 	isSearchRequest_Kind()
 }
@@ -165,6 +175,10 @@ type SearchRequest_Consult struct {
 	Consult *SearchConsult `protobuf:"bytes,7,opt,name=consult,proto3,oneof"`
 }
 
+type SearchRequest_Mirror struct {
+	Mirror *SearchMirrorUpdate `protobuf:"bytes,8,opt,name=mirror,proto3,oneof"`
+}
+
 func (*SearchRequest_Publish) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Withdraw) isSearchRequest_Kind() {}
@@ -176,6 +190,8 @@ func (*SearchRequest_Ask) isSearchRequest_Kind() {}
 func (*SearchRequest_Current) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Consult) isSearchRequest_Kind() {}
+
+func (*SearchRequest_Mirror) isSearchRequest_Kind() {}
 
 // SearchCell names a cell, or in tree "" the record of a server.
 type SearchCell struct {
@@ -299,6 +315,113 @@ func (x *SearchContact) GetAddrs() []string {
 	return nil
 }
 
+// SearchMirror answers for a cell from a copy that one of its holders keeps
+// fresh.
+type SearchMirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Contact       *SearchContact         `protobuf:"bytes,1,opt,name=contact,proto3" json:"contact,omitempty"`
+	Of            []byte                 `protobuf:"bytes,2,opt,name=of,proto3" json:"of,omitempty"` // 32 bytes, the holder that recruited it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMirror) Reset() {
+	*x = SearchMirror{}
+	mi := &file_search_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMirror) ProtoMessage() {}
+
+func (x *SearchMirror) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMirror.ProtoReflect.Descriptor instead.
+func (*SearchMirror) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SearchMirror) GetContact() *SearchContact {
+	if x != nil {
+		return x.Contact
+	}
+	return nil
+}
+
+func (x *SearchMirror) GetOf() []byte {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+// SearchMirrors are some of the mirrors of a cell.
+type SearchMirrors struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	List          []*SearchMirror        `protobuf:"bytes,1,rep,name=list,proto3" json:"list,omitempty"`
+	All           uint32                 `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"` // how many there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMirrors) Reset() {
+	*x = SearchMirrors{}
+	mi := &file_search_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMirrors) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMirrors) ProtoMessage() {}
+
+func (x *SearchMirrors) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMirrors.ProtoReflect.Descriptor instead.
+func (*SearchMirrors) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SearchMirrors) GetList() []*SearchMirror {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+func (x *SearchMirrors) GetAll() uint32 {
+	if x != nil {
+		return x.All
+	}
+	return 0
+}
+
 // SearchPlacement is the cell at level on the ad's way in tree.
 type SearchPlacement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +435,7 @@ type SearchPlacement struct {
 
 func (x *SearchPlacement) Reset() {
 	*x = SearchPlacement{}
-	mi := &file_search_proto_msgTypes[3]
+	mi := &file_search_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -324,7 +447,7 @@ func (x *SearchPlacement) String() string {
 func (*SearchPlacement) ProtoMessage() {}
 
 func (x *SearchPlacement) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[3]
+	mi := &file_search_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -337,7 +460,7 @@ func (x *SearchPlacement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPlacement.ProtoReflect.Descriptor instead.
 func (*SearchPlacement) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{3}
+	return file_search_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SearchPlacement) GetTree() string {
@@ -379,7 +502,7 @@ type SearchPublish struct {
 
 func (x *SearchPublish) Reset() {
 	*x = SearchPublish{}
-	mi := &file_search_proto_msgTypes[4]
+	mi := &file_search_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +514,7 @@ func (x *SearchPublish) String() string {
 func (*SearchPublish) ProtoMessage() {}
 
 func (x *SearchPublish) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[4]
+	mi := &file_search_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +527,7 @@ func (x *SearchPublish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPublish.ProtoReflect.Descriptor instead.
 func (*SearchPublish) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{4}
+	return file_search_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SearchPublish) GetAd() []byte {
@@ -427,13 +550,14 @@ type SearchPlaced struct {
 	Held          bool                   `protobuf:"varint,2,opt,name=held,proto3" json:"held,omitempty"`       // the ad is leased here
 	Below         []*SearchContact       `protobuf:"bytes,3,rep,name=below,proto3" json:"below,omitempty"`      // holders of the cell at next, if asked for
 	Next          uint32                 `protobuf:"varint,4,opt,name=next,proto3" json:"next,omitempty"`       // level to go to where the verdict is inner or rise
+	Mirrors       *SearchMirrors         `protobuf:"bytes,5,opt,name=mirrors,proto3" json:"mirrors,omitempty"`  // of a root
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchPlaced) Reset() {
 	*x = SearchPlaced{}
-	mi := &file_search_proto_msgTypes[5]
+	mi := &file_search_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +569,7 @@ func (x *SearchPlaced) String() string {
 func (*SearchPlaced) ProtoMessage() {}
 
 func (x *SearchPlaced) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[5]
+	mi := &file_search_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +582,7 @@ func (x *SearchPlaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPlaced.ProtoReflect.Descriptor instead.
 func (*SearchPlaced) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{5}
+	return file_search_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SearchPlaced) GetVerdict() uint32 {
@@ -489,6 +613,13 @@ func (x *SearchPlaced) GetNext() uint32 {
 	return 0
 }
 
+func (x *SearchPlaced) GetMirrors() *SearchMirrors {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
 type SearchPlacing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Placed        []*SearchPlaced        `protobuf:"bytes,1,rep,name=placed,proto3" json:"placed,omitempty"` // in the order of the places
@@ -498,7 +629,7 @@ type SearchPlacing struct {
 
 func (x *SearchPlacing) Reset() {
 	*x = SearchPlacing{}
-	mi := &file_search_proto_msgTypes[6]
+	mi := &file_search_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +641,7 @@ func (x *SearchPlacing) String() string {
 func (*SearchPlacing) ProtoMessage() {}
 
 func (x *SearchPlacing) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[6]
+	mi := &file_search_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +654,7 @@ func (x *SearchPlacing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPlacing.ProtoReflect.Descriptor instead.
 func (*SearchPlacing) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{6}
+	return file_search_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SearchPlacing) GetPlaced() []*SearchPlaced {
@@ -545,7 +676,7 @@ type SearchWithdraw struct {
 
 func (x *SearchWithdraw) Reset() {
 	*x = SearchWithdraw{}
-	mi := &file_search_proto_msgTypes[7]
+	mi := &file_search_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +688,7 @@ func (x *SearchWithdraw) String() string {
 func (*SearchWithdraw) ProtoMessage() {}
 
 func (x *SearchWithdraw) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[7]
+	mi := &file_search_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +701,7 @@ func (x *SearchWithdraw) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchWithdraw.ProtoReflect.Descriptor instead.
 func (*SearchWithdraw) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{7}
+	return file_search_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SearchWithdraw) GetServer() []byte {
@@ -605,7 +736,7 @@ type SearchSummary struct {
 
 func (x *SearchSummary) Reset() {
 	*x = SearchSummary{}
-	mi := &file_search_proto_msgTypes[8]
+	mi := &file_search_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +748,7 @@ func (x *SearchSummary) String() string {
 func (*SearchSummary) ProtoMessage() {}
 
 func (x *SearchSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[8]
+	mi := &file_search_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +761,7 @@ func (x *SearchSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchSummary.ProtoReflect.Descriptor instead.
 func (*SearchSummary) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{8}
+	return file_search_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SearchSummary) GetCount() uint32 {
@@ -653,14 +784,15 @@ type SearchPush struct {
 	Child         *SearchCell            `protobuf:"bytes,1,opt,name=child,proto3" json:"child,omitempty"`
 	Summary       *SearchSummary         `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Addrs         []string               `protobuf:"bytes,4,rep,name=addrs,proto3" json:"addrs,omitempty"` // of the sender
+	Addrs         []string               `protobuf:"bytes,4,rep,name=addrs,proto3" json:"addrs,omitempty"`     // of the sender
+	Mirrors       []*SearchContact       `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"` // that the sender recruited
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchPush) Reset() {
 	*x = SearchPush{}
-	mi := &file_search_proto_msgTypes[9]
+	mi := &file_search_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +804,7 @@ func (x *SearchPush) String() string {
 func (*SearchPush) ProtoMessage() {}
 
 func (x *SearchPush) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[9]
+	mi := &file_search_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +817,7 @@ func (x *SearchPush) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPush.ProtoReflect.Descriptor instead.
 func (*SearchPush) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{9}
+	return file_search_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchPush) GetChild() *SearchCell {
@@ -716,6 +848,13 @@ func (x *SearchPush) GetAddrs() []string {
 	return nil
 }
 
+func (x *SearchPush) GetMirrors() []*SearchContact {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
 type SearchPushReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rise          uint32                 `protobuf:"varint,1,opt,name=rise,proto3" json:"rise,omitempty"` // level at which the child's ads should be: its own, or one above
@@ -725,7 +864,7 @@ type SearchPushReply struct {
 
 func (x *SearchPushReply) Reset() {
 	*x = SearchPushReply{}
-	mi := &file_search_proto_msgTypes[10]
+	mi := &file_search_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +876,7 @@ func (x *SearchPushReply) String() string {
 func (*SearchPushReply) ProtoMessage() {}
 
 func (x *SearchPushReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[10]
+	mi := &file_search_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +889,7 @@ func (x *SearchPushReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPushReply.ProtoReflect.Descriptor instead.
 func (*SearchPushReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{10}
+	return file_search_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SearchPushReply) GetRise() uint32 {
@@ -771,7 +910,7 @@ type SearchCursor struct {
 
 func (x *SearchCursor) Reset() {
 	*x = SearchCursor{}
-	mi := &file_search_proto_msgTypes[11]
+	mi := &file_search_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +922,7 @@ func (x *SearchCursor) String() string {
 func (*SearchCursor) ProtoMessage() {}
 
 func (x *SearchCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[11]
+	mi := &file_search_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +935,7 @@ func (x *SearchCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCursor.ProtoReflect.Descriptor instead.
 func (*SearchCursor) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{11}
+	return file_search_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SearchCursor) GetValue() []byte {
@@ -832,7 +971,7 @@ type SearchAsk struct {
 
 func (x *SearchAsk) Reset() {
 	*x = SearchAsk{}
-	mi := &file_search_proto_msgTypes[12]
+	mi := &file_search_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +983,7 @@ func (x *SearchAsk) String() string {
 func (*SearchAsk) ProtoMessage() {}
 
 func (x *SearchAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[12]
+	mi := &file_search_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +996,7 @@ func (x *SearchAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchAsk.ProtoReflect.Descriptor instead.
 func (*SearchAsk) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{12}
+	return file_search_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SearchAsk) GetCell() *SearchCell {
@@ -937,13 +1076,14 @@ type SearchChild struct {
 	Holders       []*SearchContact       `protobuf:"bytes,3,rep,name=holders,proto3" json:"holders,omitempty"`
 	Sampled       uint32                 `protobuf:"varint,4,opt,name=sampled,proto3" json:"sampled,omitempty"` // ads of the cell's sample that lie in the child
 	Matched       uint32                 `protobuf:"varint,5,opt,name=matched,proto3" json:"matched,omitempty"` // those of them that match
+	Mirrors       *SearchMirrors         `protobuf:"bytes,6,opt,name=mirrors,proto3" json:"mirrors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchChild) Reset() {
 	*x = SearchChild{}
-	mi := &file_search_proto_msgTypes[13]
+	mi := &file_search_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1095,7 @@ func (x *SearchChild) String() string {
 func (*SearchChild) ProtoMessage() {}
 
 func (x *SearchChild) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[13]
+	mi := &file_search_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1108,7 @@ func (x *SearchChild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchChild.ProtoReflect.Descriptor instead.
 func (*SearchChild) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{13}
+	return file_search_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SearchChild) GetIndex() uint32 {
@@ -1006,6 +1146,13 @@ func (x *SearchChild) GetMatched() uint32 {
 	return 0
 }
 
+func (x *SearchChild) GetMirrors() *SearchMirrors {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
 type SearchReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Known         bool                   `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
@@ -1020,14 +1167,16 @@ type SearchReply struct {
 	Excluded      []uint32               `protobuf:"varint,10,rep,packed,name=excluded,proto3" json:"excluded,omitempty"` // by conjunct
 	Pruned        []uint32               `protobuf:"varint,11,rep,packed,name=pruned,proto3" json:"pruned,omitempty"`     // by conjunct
 	ExcludedAds   [][]byte               `protobuf:"bytes,12,rep,name=excluded_ads,json=excludedAds,proto3" json:"excluded_ads,omitempty"`
-	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"` // envelopes, if asked for
+	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"`      // envelopes, if asked for
+	Mirrored      bool                   `protobuf:"varint,14,opt,name=mirrored,proto3" json:"mirrored,omitempty"` // this is from a mirror
+	Mirrors       *SearchMirrors         `protobuf:"bytes,15,opt,name=mirrors,proto3" json:"mirrors,omitempty"`    // of the holder's own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchReply) Reset() {
 	*x = SearchReply{}
-	mi := &file_search_proto_msgTypes[14]
+	mi := &file_search_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1039,7 +1188,7 @@ func (x *SearchReply) String() string {
 func (*SearchReply) ProtoMessage() {}
 
 func (x *SearchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[14]
+	mi := &file_search_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1052,7 +1201,7 @@ func (x *SearchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchReply.ProtoReflect.Descriptor instead.
 func (*SearchReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{14}
+	return file_search_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SearchReply) GetKnown() bool {
@@ -1146,6 +1295,20 @@ func (x *SearchReply) GetSample() [][]byte {
 	return nil
 }
 
+func (x *SearchReply) GetMirrored() bool {
+	if x != nil {
+		return x.Mirrored
+	}
+	return false
+}
+
+func (x *SearchReply) GetMirrors() *SearchMirrors {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
 // SearchCurrent asks a server for its ad as of now; SearchCurrentReply answers.
 type SearchCurrent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1156,7 +1319,7 @@ type SearchCurrent struct {
 
 func (x *SearchCurrent) Reset() {
 	*x = SearchCurrent{}
-	mi := &file_search_proto_msgTypes[15]
+	mi := &file_search_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1331,7 @@ func (x *SearchCurrent) String() string {
 func (*SearchCurrent) ProtoMessage() {}
 
 func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[15]
+	mi := &file_search_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1344,7 @@ func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrent.ProtoReflect.Descriptor instead.
 func (*SearchCurrent) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{15}
+	return file_search_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SearchCurrent) GetServer() []byte {
@@ -1200,7 +1363,7 @@ type SearchCurrentReply struct {
 
 func (x *SearchCurrentReply) Reset() {
 	*x = SearchCurrentReply{}
-	mi := &file_search_proto_msgTypes[16]
+	mi := &file_search_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1212,7 +1375,7 @@ func (x *SearchCurrentReply) String() string {
 func (*SearchCurrentReply) ProtoMessage() {}
 
 func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[16]
+	mi := &file_search_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1225,7 +1388,7 @@ func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrentReply.ProtoReflect.Descriptor instead.
 func (*SearchCurrentReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{16}
+	return file_search_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SearchCurrentReply) GetAd() []byte {
@@ -1246,7 +1409,7 @@ type SearchConsult struct {
 
 func (x *SearchConsult) Reset() {
 	*x = SearchConsult{}
-	mi := &file_search_proto_msgTypes[17]
+	mi := &file_search_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1421,7 @@ func (x *SearchConsult) String() string {
 func (*SearchConsult) ProtoMessage() {}
 
 func (x *SearchConsult) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[17]
+	mi := &file_search_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1434,7 @@ func (x *SearchConsult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchConsult.ProtoReflect.Descriptor instead.
 func (*SearchConsult) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{17}
+	return file_search_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SearchConsult) GetCells() []*SearchCell {
@@ -1286,13 +1449,14 @@ type SearchGlimpse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
 	Holders       []*SearchContact       `protobuf:"bytes,2,rep,name=holders,proto3" json:"holders,omitempty"`
+	Mirrors       *SearchMirrors         `protobuf:"bytes,3,opt,name=mirrors,proto3" json:"mirrors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchGlimpse) Reset() {
 	*x = SearchGlimpse{}
-	mi := &file_search_proto_msgTypes[18]
+	mi := &file_search_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1304,7 +1468,7 @@ func (x *SearchGlimpse) String() string {
 func (*SearchGlimpse) ProtoMessage() {}
 
 func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[18]
+	mi := &file_search_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1317,7 +1481,7 @@ func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGlimpse.ProtoReflect.Descriptor instead.
 func (*SearchGlimpse) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{18}
+	return file_search_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SearchGlimpse) GetCell() *SearchCell {
@@ -1334,6 +1498,13 @@ func (x *SearchGlimpse) GetHolders() []*SearchContact {
 	return nil
 }
 
+func (x *SearchGlimpse) GetMirrors() *SearchMirrors {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
 type SearchGuide struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Glimpses      []*SearchGlimpse       `protobuf:"bytes,1,rep,name=glimpses,proto3" json:"glimpses,omitempty"` // of the cells it knows
@@ -1343,7 +1514,7 @@ type SearchGuide struct {
 
 func (x *SearchGuide) Reset() {
 	*x = SearchGuide{}
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1526,7 @@ func (x *SearchGuide) String() string {
 func (*SearchGuide) ProtoMessage() {}
 
 func (x *SearchGuide) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1539,7 @@ func (x *SearchGuide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGuide.ProtoReflect.Descriptor instead.
 func (*SearchGuide) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{19}
+	return file_search_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SearchGuide) GetGlimpses() []*SearchGlimpse {
@@ -1378,11 +1549,205 @@ func (x *SearchGuide) GetGlimpses() []*SearchGlimpse {
 	return nil
 }
 
+// SearchMirrorUpdate tells a mirror of a cell what changed since a version of
+// its copy, with from 0 everything; SearchMirrorReply answers.
+type SearchMirrorUpdate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
+	AgeMillis     uint64                 `protobuf:"varint,2,opt,name=age_millis,json=ageMillis,proto3" json:"age_millis,omitempty"`
+	Inner         bool                   `protobuf:"varint,3,opt,name=inner,proto3" json:"inner,omitempty"`
+	From          uint64                 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	To            uint64                 `protobuf:"varint,5,opt,name=to,proto3" json:"to,omitempty"`
+	Whole         bool                   `protobuf:"varint,6,opt,name=whole,proto3" json:"whole,omitempty"`       // nothing is left to be told
+	Ads           [][]byte               `protobuf:"bytes,7,rep,name=ads,proto3" json:"ads,omitempty"`            // envelopes of new and newer ones
+	Gone          [][]byte               `protobuf:"bytes,8,rep,name=gone,proto3" json:"gone,omitempty"`          // 32 bytes each, hashes of servers whose ads left
+	Children      []*SearchChild         `protobuf:"bytes,9,rep,name=children,proto3" json:"children,omitempty"`  // new and changed ones, with all their mirrors
+	Bare          []uint32               `protobuf:"varint,10,rep,packed,name=bare,proto3" json:"bare,omitempty"` // indices of children that are no more
+	Beside        *SearchMirrors         `protobuf:"bytes,11,opt,name=beside,proto3" json:"beside,omitempty"`     // other mirrors of the holder
+	Rate          float64                `protobuf:"fixed64,12,opt,name=rate,proto3" json:"rate,omitempty"`       // asks a second that the holder and each of its mirrors answer
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMirrorUpdate) Reset() {
+	*x = SearchMirrorUpdate{}
+	mi := &file_search_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMirrorUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMirrorUpdate) ProtoMessage() {}
+
+func (x *SearchMirrorUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMirrorUpdate.ProtoReflect.Descriptor instead.
+func (*SearchMirrorUpdate) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SearchMirrorUpdate) GetCell() *SearchCell {
+	if x != nil {
+		return x.Cell
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetAgeMillis() uint64 {
+	if x != nil {
+		return x.AgeMillis
+	}
+	return 0
+}
+
+func (x *SearchMirrorUpdate) GetInner() bool {
+	if x != nil {
+		return x.Inner
+	}
+	return false
+}
+
+func (x *SearchMirrorUpdate) GetFrom() uint64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *SearchMirrorUpdate) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *SearchMirrorUpdate) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+func (x *SearchMirrorUpdate) GetAds() [][]byte {
+	if x != nil {
+		return x.Ads
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetGone() [][]byte {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetChildren() []*SearchChild {
+	if x != nil {
+		return x.Children
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetBare() []uint32 {
+	if x != nil {
+		return x.Bare
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetBeside() *SearchMirrors {
+	if x != nil {
+		return x.Beside
+	}
+	return nil
+}
+
+func (x *SearchMirrorUpdate) GetRate() float64 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+type SearchMirrorReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // it mirrors the cell for the sender
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`   // that its copy has now
+	Asks          uint32                 `protobuf:"varint,3,opt,name=asks,proto3" json:"asks,omitempty"`         // how often it was asked since its last reply
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchMirrorReply) Reset() {
+	*x = SearchMirrorReply{}
+	mi := &file_search_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchMirrorReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchMirrorReply) ProtoMessage() {}
+
+func (x *SearchMirrorReply) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchMirrorReply.ProtoReflect.Descriptor instead.
+func (*SearchMirrorReply) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SearchMirrorReply) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *SearchMirrorReply) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SearchMirrorReply) GetAsks() uint32 {
+	if x != nil {
+		return x.Asks
+	}
+	return 0
+}
+
 var File_search_proto protoreflect.FileDescriptor
 
 const file_search_proto_rawDesc = "" +
 	"\n" +
-	"\fsearch.proto\x12\x0exeno.search.v1\"\xff\x02\n" +
+	"\fsearch.proto\x12\x0exeno.search.v1\"\xbd\x03\n" +
 	"\rSearchRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x06R\x06schema\x129\n" +
 	"\apublish\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchPublishH\x00R\apublish\x12<\n" +
@@ -1390,7 +1755,8 @@ const file_search_proto_rawDesc = "" +
 	"\x04push\x18\x04 \x01(\v2\x1a.xeno.search.v1.SearchPushH\x00R\x04push\x12-\n" +
 	"\x03ask\x18\x05 \x01(\v2\x19.xeno.search.v1.SearchAskH\x00R\x03ask\x129\n" +
 	"\acurrent\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchCurrentH\x00R\acurrent\x129\n" +
-	"\aconsult\x18\a \x01(\v2\x1d.xeno.search.v1.SearchConsultH\x00R\aconsultB\x06\n" +
+	"\aconsult\x18\a \x01(\v2\x1d.xeno.search.v1.SearchConsultH\x00R\aconsult\x12<\n" +
+	"\x06mirror\x18\b \x01(\v2\".xeno.search.v1.SearchMirrorUpdateH\x00R\x06mirrorB\x06\n" +
 	"\x04kind\"f\n" +
 	"\n" +
 	"SearchCell\x12\x12\n" +
@@ -1400,7 +1766,13 @@ const file_search_proto_rawDesc = "" +
 	"\x06server\x18\x04 \x01(\fR\x06server\"5\n" +
 	"\rSearchContact\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x14\n" +
-	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"i\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"W\n" +
+	"\fSearchMirror\x127\n" +
+	"\acontact\x18\x01 \x01(\v2\x1d.xeno.search.v1.SearchContactR\acontact\x12\x0e\n" +
+	"\x02of\x18\x02 \x01(\fR\x02of\"S\n" +
+	"\rSearchMirrors\x120\n" +
+	"\x04list\x18\x01 \x03(\v2\x1c.xeno.search.v1.SearchMirrorR\x04list\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\rR\x03all\"i\n" +
 	"\x0fSearchPlacement\x12\x12\n" +
 	"\x04tree\x18\x01 \x01(\tR\x04tree\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\rR\x05level\x12\x18\n" +
@@ -1408,12 +1780,13 @@ const file_search_proto_rawDesc = "" +
 	"\x04hint\x18\x04 \x01(\bR\x04hint\"X\n" +
 	"\rSearchPublish\x12\x0e\n" +
 	"\x02ad\x18\x01 \x01(\fR\x02ad\x127\n" +
-	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"\x85\x01\n" +
+	"\x06places\x18\x02 \x03(\v2\x1f.xeno.search.v1.SearchPlacementR\x06places\"\xbe\x01\n" +
 	"\fSearchPlaced\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\rR\averdict\x12\x12\n" +
 	"\x04held\x18\x02 \x01(\bR\x04held\x123\n" +
 	"\x05below\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\x05below\x12\x12\n" +
-	"\x04next\x18\x04 \x01(\rR\x04next\"E\n" +
+	"\x04next\x18\x04 \x01(\rR\x04next\x127\n" +
+	"\amirrors\x18\x05 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"E\n" +
 	"\rSearchPlacing\x124\n" +
 	"\x06placed\x18\x01 \x03(\v2\x1c.xeno.search.v1.SearchPlacedR\x06placed\"l\n" +
 	"\x0eSearchWithdraw\x12\x16\n" +
@@ -1422,13 +1795,14 @@ const file_search_proto_rawDesc = "" +
 	"\x05cells\x18\x03 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"C\n" +
 	"\rSearchSummary\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x1c\n" +
-	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\"\xa3\x01\n" +
+	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\"\xdc\x01\n" +
 	"\n" +
 	"SearchPush\x120\n" +
 	"\x05child\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x05child\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
-	"\x05addrs\x18\x04 \x03(\tR\x05addrs\"%\n" +
+	"\x05addrs\x18\x04 \x03(\tR\x05addrs\x127\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\"%\n" +
 	"\x0fSearchPushReply\x12\x12\n" +
 	"\x04rise\x18\x01 \x01(\rR\x04rise\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
@@ -1445,13 +1819,14 @@ const file_search_proto_rawDesc = "" +
 	"\aexplain\x18\b \x01(\bR\aexplain\x12\x14\n" +
 	"\x05whole\x18\t \x01(\bR\x05whole\x12\x16\n" +
 	"\x06sample\x18\n" +
-	" \x01(\bR\x06sample\"\xc9\x01\n" +
+	" \x01(\bR\x06sample\"\x82\x02\n" +
 	"\vSearchChild\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x127\n" +
 	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x12\x18\n" +
 	"\asampled\x18\x04 \x01(\rR\asampled\x12\x18\n" +
-	"\amatched\x18\x05 \x01(\rR\amatched\"\xee\x02\n" +
+	"\amatched\x18\x05 \x01(\rR\amatched\x127\n" +
+	"\amirrors\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"\xc3\x03\n" +
 	"\vSearchReply\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
 	"\x05inner\x18\x02 \x01(\bR\x05inner\x12\x1d\n" +
@@ -1467,18 +1842,40 @@ const file_search_proto_rawDesc = "" +
 	" \x03(\rR\bexcluded\x12\x16\n" +
 	"\x06pruned\x18\v \x03(\rR\x06pruned\x12!\n" +
 	"\fexcluded_ads\x18\f \x03(\fR\vexcludedAds\x12\x16\n" +
-	"\x06sample\x18\r \x03(\fR\x06sample\"'\n" +
+	"\x06sample\x18\r \x03(\fR\x06sample\x12\x1a\n" +
+	"\bmirrored\x18\x0e \x01(\bR\bmirrored\x127\n" +
+	"\amirrors\x18\x0f \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"'\n" +
 	"\rSearchCurrent\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\"$\n" +
 	"\x12SearchCurrentReply\x12\x0e\n" +
 	"\x02ad\x18\x01 \x01(\fR\x02ad\"A\n" +
 	"\rSearchConsult\x120\n" +
-	"\x05cells\x18\x01 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"x\n" +
+	"\x05cells\x18\x01 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"\xb1\x01\n" +
 	"\rSearchGlimpse\x12.\n" +
 	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x127\n" +
-	"\aholders\x18\x02 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\"H\n" +
+	"\aholders\x18\x02 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x127\n" +
+	"\amirrors\x18\x03 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"H\n" +
 	"\vSearchGuide\x129\n" +
-	"\bglimpses\x18\x01 \x03(\v2\x1d.xeno.search.v1.SearchGlimpseR\bglimpsesB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
+	"\bglimpses\x18\x01 \x03(\v2\x1d.xeno.search.v1.SearchGlimpseR\bglimpses\"\xf1\x02\n" +
+	"\x12SearchMirrorUpdate\x12.\n" +
+	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x1d\n" +
+	"\n" +
+	"age_millis\x18\x02 \x01(\x04R\tageMillis\x12\x14\n" +
+	"\x05inner\x18\x03 \x01(\bR\x05inner\x12\x12\n" +
+	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\x04R\x02to\x12\x14\n" +
+	"\x05whole\x18\x06 \x01(\bR\x05whole\x12\x10\n" +
+	"\x03ads\x18\a \x03(\fR\x03ads\x12\x12\n" +
+	"\x04gone\x18\b \x03(\fR\x04gone\x127\n" +
+	"\bchildren\x18\t \x03(\v2\x1b.xeno.search.v1.SearchChildR\bchildren\x12\x12\n" +
+	"\x04bare\x18\n" +
+	" \x03(\rR\x04bare\x125\n" +
+	"\x06beside\x18\v \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\x06beside\x12\x12\n" +
+	"\x04rate\x18\f \x01(\x01R\x04rate\"]\n" +
+	"\x11SearchMirrorReply\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04asks\x18\x03 \x01(\rR\x04asksB!Z\x1fgithub.com/xenoserver/xeno/wireb\x06proto3"
 
 var (
 	file_search_proto_rawDescOnce sync.Once
@@ -1492,56 +1889,71 @@ func file_search_proto_rawDescGZIP() []byte {
 	return file_search_proto_rawDescData
 }
 
-var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_search_proto_goTypes = []any{
 	(*SearchRequest)(nil),      // 0: xeno.search.v1.SearchRequest
 	(*SearchCell)(nil),         // 1: xeno.search.v1.SearchCell
 	(*SearchContact)(nil),      // 2: xeno.search.v1.SearchContact
-	(*SearchPlacement)(nil),    // 3: xeno.search.v1.SearchPlacement
-	(*SearchPublish)(nil),      // 4: xeno.search.v1.SearchPublish
-	(*SearchPlaced)(nil),       // 5: xeno.search.v1.SearchPlaced
-	(*SearchPlacing)(nil),      // 6: xeno.search.v1.SearchPlacing
-	(*SearchWithdraw)(nil),     // 7: xeno.search.v1.SearchWithdraw
-	(*SearchSummary)(nil),      // 8: xeno.search.v1.SearchSummary
-	(*SearchPush)(nil),         // 9: xeno.search.v1.SearchPush
-	(*SearchPushReply)(nil),    // 10: xeno.search.v1.SearchPushReply
-	(*SearchCursor)(nil),       // 11: xeno.search.v1.SearchCursor
-	(*SearchAsk)(nil),          // 12: xeno.search.v1.SearchAsk
-	(*SearchChild)(nil),        // 13: xeno.search.v1.SearchChild
-	(*SearchReply)(nil),        // 14: xeno.search.v1.SearchReply
-	(*SearchCurrent)(nil),      // 15: xeno.search.v1.SearchCurrent
-	(*SearchCurrentReply)(nil), // 16: xeno.search.v1.SearchCurrentReply
-	(*SearchConsult)(nil),      // 17: xeno.search.v1.SearchConsult
-	(*SearchGlimpse)(nil),      // 18: xeno.search.v1.SearchGlimpse
-	(*SearchGuide)(nil),        // 19: xeno.search.v1.SearchGuide
+	(*SearchMirror)(nil),       // 3: xeno.search.v1.SearchMirror
+	(*SearchMirrors)(nil),      // 4: xeno.search.v1.SearchMirrors
+	(*SearchPlacement)(nil),    // 5: xeno.search.v1.SearchPlacement
+	(*SearchPublish)(nil),      // 6: xeno.search.v1.SearchPublish
+	(*SearchPlaced)(nil),       // 7: xeno.search.v1.SearchPlaced
+	(*SearchPlacing)(nil),      // 8: xeno.search.v1.SearchPlacing
+	(*SearchWithdraw)(nil),     // 9: xeno.search.v1.SearchWithdraw
+	(*SearchSummary)(nil),      // 10: xeno.search.v1.SearchSummary
+	(*SearchPush)(nil),         // 11: xeno.search.v1.SearchPush
+	(*SearchPushReply)(nil),    // 12: xeno.search.v1.SearchPushReply
+	(*SearchCursor)(nil),       // 13: xeno.search.v1.SearchCursor
+	(*SearchAsk)(nil),          // 14: xeno.search.v1.SearchAsk
+	(*SearchChild)(nil),        // 15: xeno.search.v1.SearchChild
+	(*SearchReply)(nil),        // 16: xeno.search.v1.SearchReply
+	(*SearchCurrent)(nil),      // 17: xeno.search.v1.SearchCurrent
+	(*SearchCurrentReply)(nil), // 18: xeno.search.v1.SearchCurrentReply
+	(*SearchConsult)(nil),      // 19: xeno.search.v1.SearchConsult
+	(*SearchGlimpse)(nil),      // 20: xeno.search.v1.SearchGlimpse
+	(*SearchGuide)(nil),        // 21: xeno.search.v1.SearchGuide
+	(*SearchMirrorUpdate)(nil), // 22: xeno.search.v1.SearchMirrorUpdate
+	(*SearchMirrorReply)(nil),  // 23: xeno.search.v1.SearchMirrorReply
 }
 var file_search_proto_depIdxs = []int32{
-	4,  // 0: xeno.search.v1.SearchRequest.publish:type_name -> xeno.search.v1.SearchPublish
-	7,  // 1: xeno.search.v1.SearchRequest.withdraw:type_name -> xeno.search.v1.SearchWithdraw
-	9,  // 2: xeno.search.v1.SearchRequest.push:type_name -> xeno.search.v1.SearchPush
-	12, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
-	15, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
-	17, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
-	3,  // 6: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
-	2,  // 7: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
-	5,  // 8: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
-	1,  // 9: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 10: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
-	8,  // 11: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
-	1,  // 12: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	11, // 13: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	8,  // 14: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 15: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	13, // 16: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	1,  // 17: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 18: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
-	2,  // 19: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
-	18, // 20: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	6,  // 0: xeno.search.v1.SearchRequest.publish:type_name -> xeno.search.v1.SearchPublish
+	9,  // 1: xeno.search.v1.SearchRequest.withdraw:type_name -> xeno.search.v1.SearchWithdraw
+	11, // 2: xeno.search.v1.SearchRequest.push:type_name -> xeno.search.v1.SearchPush
+	14, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
+	17, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
+	19, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
+	22, // 6: xeno.search.v1.SearchRequest.mirror:type_name -> xeno.search.v1.SearchMirrorUpdate
+	2,  // 7: xeno.search.v1.SearchMirror.contact:type_name -> xeno.search.v1.SearchContact
+	3,  // 8: xeno.search.v1.SearchMirrors.list:type_name -> xeno.search.v1.SearchMirror
+	5,  // 9: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
+	2,  // 10: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
+	4,  // 11: xeno.search.v1.SearchPlaced.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	7,  // 12: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
+	1,  // 13: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 14: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
+	10, // 15: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 16: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
+	1,  // 17: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	13, // 18: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	10, // 19: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 20: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 21: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	15, // 22: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 23: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	1,  // 24: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 25: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 26: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 27: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	20, // 28: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	1,  // 29: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
+	15, // 30: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 31: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
+	32, // [32:32] is the sub-list for method output_type
+	32, // [32:32] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }
@@ -1556,6 +1968,7 @@ func file_search_proto_init() {
 		(*SearchRequest_Ask)(nil),
 		(*SearchRequest_Current)(nil),
 		(*SearchRequest_Consult)(nil),
+		(*SearchRequest_Mirror)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1563,7 +1976,7 @@ func file_search_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_search_proto_rawDesc), len(file_search_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -114,6 +114,7 @@ func placingToWire(p search.Placing) *wire.SearchPlacing {
 	for _, placed := range p {
 		w.Placed = append(w.Placed, &wire.SearchPlaced{
 			Verdict: uint32(placed.Verdict), Held: placed.Held, Next: uint32(placed.Next), Below: contactsToWire(placed.Below),
+			Mirrors: mirrorsToWire(placed.Mirrors),
 		})
 	}
 	return w
@@ -134,7 +135,11 @@ func placingFromWire(w *wire.SearchPlacing, places int) (search.Placing, error) 
 		if err != nil {
 			return nil, err
 		}
-		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld(), Next: uint8(min(placed.GetNext(), 255)), Below: below}
+		mirrors, err := mirrorsFromWire(placed.GetMirrors())
+		if err != nil {
+			return nil, err
+		}
+		p[i] = search.Placed{Verdict: v, Held: placed.GetHeld(), Next: uint8(min(placed.GetNext(), 255)), Below: below, Mirrors: mirrors}
 	}
 	return p, nil
 }
@@ -203,6 +208,7 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	w := &wire.SearchReply{
 		Known: r.Known, Inner: r.Inner, AgeMillis: uint64(max(0, r.Age.Milliseconds())), Total: r.Total, Matched: r.Matched,
 		Digest: r.Digest, More: r.More, Excluded: r.Excluded, Pruned: r.Pruned,
+		Mirrored: r.Mirrored, Mirrors: mirrorsToWire(r.Mirrors), Children: childrenToWire(r.Children),
 	}
 	for _, ad := range r.Ads {
 		w.Ads = append(w.Ads, ad.Envelope)
@@ -213,10 +219,14 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	for _, ad := range r.Sample {
 		w.Sample = append(w.Sample, ad.Envelope)
 	}
-	for _, c := range r.Children {
-		w.Children = append(w.Children, &wire.SearchChild{
+	return w
+}
+
+func childrenToWire(children []search.Child) (w []*wire.SearchChild) {
+	for _, c := range children {
+		w = append(w, &wire.SearchChild{
 			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // below search.Slots
-			Sampled: c.Sampled, Matched: c.Matched,
+			Sampled: c.Sampled, Matched: c.Matched, Mirrors: mirrorsToWire(c.Mirrors),
 		})
 	}
 	return w
@@ -229,10 +239,17 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 	r := &search.CellReply{
 		Known: w.GetKnown(), Inner: w.GetInner(), Age: time.Duration(min(w.GetAgeMillis(), 1<<40)) * time.Millisecond,
 		Total: w.GetTotal(), Matched: w.GetMatched(), Digest: w.GetDigest(), More: w.GetMore(),
-		Excluded: w.GetExcluded(), Pruned: w.GetPruned(),
+		Excluded: w.GetExcluded(), Pruned: w.GetPruned(), Mirrored: w.GetMirrored(),
 	}
-	if len(r.Excluded) > maxListed || len(r.Pruned) > maxListed || len(w.GetChildren()) > maxListed {
+	if len(r.Excluded) > maxListed || len(r.Pruned) > maxListed {
 		return nil, fmt.Errorf("%w: lists too long", errMessage)
+	}
+	var err error
+	if r.Children, err = childrenFromWire(s, w.GetChildren()); err != nil {
+		return nil, err
+	}
+	if r.Mirrors, err = mirrorsFromWire(w.GetMirrors()); err != nil {
+		return nil, err
 	}
 	for _, b := range w.GetAds() {
 		if ad, err := open(b); err == nil {
@@ -249,8 +266,15 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 			r.Sample = append(r.Sample, ad)
 		}
 	}
+	return r, nil
+}
+
+func childrenFromWire(s *search.Schema, list []*wire.SearchChild) (children []search.Child, err error) {
+	if len(list) > search.Slots {
+		return nil, fmt.Errorf("%w: %d children", errMessage, len(list))
+	}
 	seen := 0
-	for _, c := range w.GetChildren() {
+	for _, c := range list {
 		m, err := summaryFromWire(s, c.GetSummary())
 		if err != nil {
 			return nil, err
@@ -263,9 +287,13 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 		if err != nil {
 			return nil, err
 		}
-		r.Children = append(r.Children, search.Child{
-			Index: int(c.GetIndex()), Summary: m, Holders: holders, Sampled: c.GetSampled(), Matched: c.GetMatched(),
+		mirrors, err := mirrorsFromWire(c.GetMirrors())
+		if err != nil {
+			return nil, err
+		}
+		children = append(children, search.Child{
+			Index: int(c.GetIndex()), Summary: m, Holders: holders, Mirrors: mirrors, Sampled: c.GetSampled(), Matched: c.GetMatched(),
 		})
 	}
-	return r, nil
+	return children, nil
 }

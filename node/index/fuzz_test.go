@@ -46,6 +46,14 @@ func lonely(t testing.TB) *Service {
 	return s
 }
 
+// someMirrors are two of a holder.
+func someMirrors() search.Mirrors {
+	return search.Mirrors{All: 9, List: []search.Mirror{
+		{Contact: dht.Contact{ID: dht.PeerID{3}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}, Of: dht.PeerID{7}},
+		{Contact: dht.Contact{ID: dht.PeerID{4}}, Of: dht.PeerID{7}},
+	}}
+}
+
 // FuzzServe checks that no request panics, and that what is answered can be
 // read by the asker.
 func FuzzServe(f *testing.F) {
@@ -59,6 +67,10 @@ func FuzzServe(f *testing.F) {
 		f.Fatal(err)
 	}
 	id := make([]byte, 32)
+	update := updateToWire(search.MirrorUpdate{
+		Cell: cell, To: 2, Whole: true, Gone: []search.Hash{{1}}, Bare: []int{1}, Beside: someMirrors(),
+		Children: []search.Child{{Index: 3, Summary: schema.NewSummary(), Holders: []dht.Contact{{ID: dht.PeerID{7}}}, Mirrors: someMirrors()}},
+	})
 	for _, req := range []*wire.SearchRequest{
 		{Kind: &wire.SearchRequest_Ask{Ask: ask}},
 		{Kind: &wire.SearchRequest_Publish{Publish: &wire.SearchPublish{Ad: []byte{1}, Places: []*wire.SearchPlacement{{Tree: "arch"}}}}},
@@ -67,6 +79,7 @@ func FuzzServe(f *testing.F) {
 		}}},
 		{Kind: &wire.SearchRequest_Withdraw{Withdraw: &wire.SearchWithdraw{Server: id, Cells: []*wire.SearchCell{cellToWire(cell)}}}},
 		{Kind: &wire.SearchRequest_Current{Current: &wire.SearchCurrent{Server: id}}},
+		{Kind: &wire.SearchRequest_Mirror{Mirror: update}},
 		{Kind: &wire.SearchRequest_Consult{Consult: &wire.SearchConsult{Cells: []*wire.SearchCell{cellToWire(cell)}}}},
 		{},
 	} {
@@ -110,8 +123,10 @@ func FuzzReply(f *testing.F) {
 		summary.Occupancy[i] = rand.New(rand.NewPCG(1, uint64(i))).Uint64()
 	}
 	b, err := proto.Marshal(replyToWire(search.CellReply{
-		Known: true, Inner: true, Total: 5, Excluded: []uint32{1}, Pruned: []uint32{2},
-		Children: []search.Child{{Index: 3, Summary: summary, Holders: []dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}}},
+		Known: true, Inner: true, Total: 5, Excluded: []uint32{1}, Pruned: []uint32{2}, Mirrors: someMirrors(),
+		Children: []search.Child{{
+			Index: 3, Summary: summary, Holders: []dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}, Mirrors: someMirrors(),
+		}},
 	}))
 	if err != nil {
 		f.Fatal(err)
@@ -159,6 +174,7 @@ func FuzzGuide(f *testing.F) {
 	schema := search.DefaultSchema()
 	b, err := proto.Marshal(&wire.SearchGuide{Glimpses: []*wire.SearchGlimpse{{
 		Cell: cellToWire(search.Root("arch")), Holders: contactsToWire([]dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}),
+		Mirrors: mirrorsToWire(someMirrors()),
 	}}})
 	if err != nil {
 		f.Fatal(err)

@@ -78,7 +78,11 @@ func glimpsesFromWire(schema *search.Schema, w *wire.SearchGuide) ([]search.Glim
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, search.Glimpse{Cell: cell, Holders: holders})
+		mirrors, err := mirrorsFromWire(g.GetMirrors())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, search.Glimpse{Cell: cell, Holders: holders, Mirrors: mirrors})
 	}
 	return out, nil
 }
@@ -96,7 +100,10 @@ func (s *Service) serveConsult(w *wire.SearchConsult) (*wire.SearchGuide, error)
 			return nil, err
 		}
 		if holders := s.located.recall(cell); len(holders) > 0 {
-			reply.Glimpses = append(reply.Glimpses, &wire.SearchGlimpse{Cell: c, Holders: contactsToWire(holders)})
+			s.mu.Lock()
+			mirrors := s.directory.Recall(time.Now(), cell)
+			s.mu.Unlock()
+			reply.Glimpses = append(reply.Glimpses, &wire.SearchGlimpse{Cell: c, Holders: contactsToWire(holders), Mirrors: mirrorsToWire(mirrors)})
 		}
 	}
 	return reply, nil

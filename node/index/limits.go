@@ -3,10 +3,14 @@ package index
 import "time"
 
 const (
-	// maxRequest bounds a request: an ad and 256 placements, or a predicate.
-	maxRequest = 64 << 10
+	// maxRequest bounds a request: an update of a mirror, 128 KiB and the last
+	// ad or child in it.
+	maxRequest = 256 << 10
+	// maxCopied bounds the ads of such an update: as many as a cell has at most.
+	maxCopied = 1024
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
-	// and 16 children of 40 dimensions and 4 holders with their addresses.
+	// and 30 children of 40 dimensions, 4 holders and 8 mirrors with their
+	// addresses.
 	maxReply = 1 << 20
 	// maxListed bounds how many cells, contacts or children a message may
 	// list before it is taken for hostile.

@@ -225,6 +225,9 @@ func (p *publisher) do(effect search.PublisherEffect) {
 			if err != nil {
 				s.log.Debug("publish", slog.String("to", e.To.ID.String()), slog.Any("err", err))
 			}
+			s.mu.Lock()
+			s.directory.Learn(time.Now(), out)
+			s.mu.Unlock()
 			p.post(out)
 		})
 	case search.SendWithdraw:

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
 		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
 		Verify: !opts.Unverified, Explain: opts.Explain, Known: known, Sample: sample, Guides: s.overlay.Neighbours(search.Guides), Near: s.near,
+		Seed: rand.Uint64(),
 	})
 	if err != nil {
 		return nil, err

@@ -51,26 +51,31 @@ func (s *Service) answer(_ context.Context, from dht.PeerID, request []byte) (pr
 		return s.serveCurrent(k.Current)
 	case *wire.SearchRequest_Consult:
 		return s.serveConsult(k.Consult)
+	case *wire.SearchRequest_Mirror:
+		return s.serveMirror(from, k.Mirror)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind", errMessage)
 	}
 }
 
-// step steps the holder, queues the summaries it sends up, and returns its
-// answer.
+// step steps the holder, queues what it sends, and returns its answer.
 func (s *Service) step(in search.HolderInput) (answer search.HolderEffect) {
 	s.holderMu.Lock()
 	effects := s.holder.Step(time.Now(), in)
 	s.holderMu.Unlock()
 	for _, e := range effects {
-		push, ok := e.(search.SendPush)
-		if !ok {
+		switch e := e.(type) {
+		case search.SendPush:
+			select {
+			case s.pushes <- e:
+			default: // repeated with the next summary
+			}
+		case search.SendMirror:
+			s.mirror(e)
+		case search.Recruit:
+			s.recruit(e)
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply:
 			answer = e
-			continue
-		}
-		select {
-		case s.pushes <- push:
-		default: // repeated with the next summary
 		}
 	}
 	return answer
@@ -118,7 +123,13 @@ func (s *Service) servePush(from dht.PeerID, w *wire.SearchPush) (proto.Message,
 	if err != nil {
 		return nil, err
 	}
-	reply, ok := s.step(search.Push{From: dht.Contact{ID: from, Addrs: addrs}, Child: child, Summary: summary, Epoch: w.GetEpoch()}).(search.PushReply)
+	mirrors, err := contactsFromWire(w.GetMirrors())
+	if err != nil {
+		return nil, err
+	}
+	reply, ok := s.step(search.Push{
+		From: dht.Contact{ID: from, Addrs: addrs}, Child: child, Summary: summary, Epoch: w.GetEpoch(), Mirrors: mirrors,
+	}).(search.PushReply)
 	if !ok {
 		return nil, fmt.Errorf("%w: no parent for this cell", errMessage)
 	}
@@ -231,6 +242,7 @@ func (s *Service) pushTo(ctx context.Context, to dht.Contact, p search.SendPush)
 	reply := new(wire.SearchPushReply)
 	err := s.call(ctx, to, &wire.SearchRequest{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
 		Child: cellToWire(p.Child), Summary: summaryToWire(p.Summary), Epoch: p.Epoch, Addrs: s.overlay.Contact().Addrs,
+		Mirrors: contactsToWire(p.Mirrors),
 	}}}, reply)
 	if err != nil {
 		return false

@@ -76,6 +76,7 @@ type Service struct {
 	located *locator
 	opened  *opener
 	pushes  chan search.SendPush
+	updates chan search.SendMirror
 	changed chan struct{} // one element: the own ad changed
 	calls   chan struct{} // one element for each request of a publisher under way
 
@@ -93,6 +94,7 @@ type Service struct {
 	placed     chan struct{} // closed, and made anew, when a publisher's inPlace changes
 	closed     bool
 	glimpses   map[search.CellID]glimpse
+	directory  search.Directory
 	sample     search.Sample
 	sampledAt  time.Time
 	own        *search.Signed
@@ -133,10 +135,10 @@ func New(cfg Config) (*Service, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		cfg: cfg, overlay: cfg.Overlay, schema: cfg.Schema, log: cfg.Logger,
-		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), changed: make(chan struct{}, 1),
+		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), updates: make(chan search.SendMirror, search.MaxUpdates), changed: make(chan struct{}, 1),
 		calls: make(chan struct{}, search.MaxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
-			Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
+			Self: cfg.Overlay.ID(), Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),
 		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), glimpses: make(map[search.CellID]glimpse),
 	}
@@ -151,6 +153,9 @@ func (s *Service) Start() {
 		s.spawn(s.keep)
 		for range search.PushWorkers {
 			s.spawn(s.push)
+		}
+		for range search.UpdateWorkers {
+			s.spawn(s.update)
 		}
 		if s.cfg.Ad != nil {
 			s.spawn(s.advertiseOwn)

@@ -35,6 +35,8 @@ type Index struct {
 	cached map[*cell]*search.Holder
 	leaves cache
 	inners cache // which are asked for more often
+
+	mirrors mirrors
 }
 
 // A cache says what cells were made, and when to forget them.
@@ -219,8 +221,9 @@ func (x *Index) locate(from network.NodeID, cell search.CellID, done func(holder
 // recall knows all: a server publishes to every root.
 func (x *Index) recall(_ network.NodeID, cells []search.CellID) (known []search.Glimpse) {
 	for _, id := range cells {
-		g := search.Glimpse{Cell: id}
-		for _, h := range x.holders(x.find(id)) {
+		c := x.find(id)
+		g := search.Glimpse{Cell: id, Mirrors: x.mirrorsOf(c, everyone)}
+		for _, h := range x.holders(c) {
 			g.Holders = append(g.Holders, dht.Contact{ID: x.world.Net.PeerID(h)})
 		}
 		known = append(known, g)
@@ -235,11 +238,19 @@ func (x *Index) silent(_, _ network.NodeID) {}
 // answer is what a node says when it is asked for a cell.
 func (x *Index) answer(at network.NodeID, q search.CellQuery) search.CellReply {
 	c := x.find(q.Cell)
-	if c == nil || !slices.Contains(x.holders(c), at) {
+	if c == nil {
 		return search.CellReply{}
+	}
+	holder, mirror, ok := x.part(c, at)
+	if !ok {
+		return search.CellReply{}
+	}
+	if x.mirrors.asks != nil {
+		x.mirrors.asks[c]++
 	}
 	for _, e := range x.holder(c).Step(x.world.Net.Clock(), search.AskCell{Query: q}) {
 		if reply, ok := e.(search.CellReply); ok {
+			reply.Mirrored, reply.Mirrors = mirror, x.mirrorsOf(c, holder)
 			return reply
 		}
 	}
@@ -292,9 +303,9 @@ func (x *Index) copyOf(c *cell, until time.Time, ad func(network.NodeID) *search
 	}
 	c.table(func(below *cell) {
 		_, slot := below.id.Prefix.Parent()
-		for _, at := range x.holders(below) {
+		for i, at := range x.holders(below) {
 			in.Children = append(in.Children, search.Told{
-				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Until: until,
+				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Mirrors: x.recruits(below, i), Until: until,
 				Summary: search.Summary{Count: uint32(below.high - below.low), Occupancy: below.occupy},
 			})
 		}

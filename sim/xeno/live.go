@@ -50,6 +50,7 @@ type LiveStats struct {
 	Published uint64 // messages of publishers
 	Withdrawn uint64
 	Pushed    uint64 // summaries told to parents
+	Mirrored  uint64 // updates of mirrors
 	Lookups   uint64
 	LookedUp  uint64 // messages of lookups
 	Joined    uint64
@@ -125,7 +126,7 @@ func (l *Live) begin(id network.NodeID) *liveNode {
 	n := &liveNode{
 		live: l, id: id, begun: l.net.Now(), located: make(map[search.CellID]*location), ad: l.world.Market.Ad(int(id)),
 		holder: search.NewHolder(l.schema, search.HolderConfig{
-			LeafAds: l.cfg.Leaf, Lease: time.Duration(leaseMinutes * float64(l.cfg.Renew)), PushEvery: l.cfg.Renew,
+			Self: l.net.PeerID(id), LeafAds: l.cfg.Leaf, Lease: time.Duration(leaseMinutes * float64(l.cfg.Renew)), PushEvery: l.cfg.Renew,
 		}),
 		pub: search.NewPublisher(l.schema, search.PublisherConfig{Renew: l.cfg.Renew, Relocate: 5 * l.cfg.Renew}),
 	}
@@ -239,6 +240,10 @@ type liveNode struct {
 	pushes  []search.SendPush // that wait
 	pushing int
 
+	updates   []search.SendMirror // that wait
+	updating  int
+	directory search.Directory
+
 	pub     *search.Publisher
 	ad      *search.Signed
 	offered bool          // the publisher has it
@@ -278,16 +283,20 @@ func (n *liveNode) request(to network.NodeID, deliver func(at *liveNode), done f
 	})
 }
 
-// step steps the holder, sends up what it wants to, and returns its answer.
+// step steps the holder, sends what it wants to, and returns its answer.
 func (n *liveNode) step(in search.HolderInput) (answer search.HolderEffect) {
 	for _, e := range n.holder.Step(n.live.net.Clock(), in) {
-		push, ok := e.(search.SendPush)
-		if !ok {
+		switch e := e.(type) {
+		case search.SendPush:
+			if len(n.pushes) < search.MaxPushes { // else repeated with the next summary
+				n.pushes = append(n.pushes, e)
+			}
+		case search.SendMirror:
+			n.mirror(e)
+		case search.Recruit:
+			n.recruit(e)
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply:
 			answer = e
-			continue
-		}
-		if len(n.pushes) < search.MaxPushes { // else repeated with the next summary
-			n.pushes = append(n.pushes, push)
 		}
 	}
 	n.push()
@@ -344,7 +353,9 @@ func (p *pushing) next(holders []network.NodeID, all bool) {
 	var reply search.PushReply
 	answered := false
 	n.request(to, func(at *liveNode) {
-		reply, answered = at.step(search.Push{From: n.contact(), Child: p.push.Child, Summary: p.push.Summary, Epoch: p.push.Epoch}).(search.PushReply)
+		reply, answered = at.step(search.Push{
+			From: n.contact(), Child: p.push.Child, Summary: p.push.Summary, Epoch: p.push.Epoch, Mirrors: p.push.Mirrors,
+		}).(search.PushReply)
 	}, func(ok bool) {
 		if ok && answered {
 			p.told = append(p.told, to)

@@ -81,7 +81,7 @@ func (n *liveNode) recall(cells []search.CellID) (known []search.Glimpse) {
 		if loc == nil || !loc.done || n.live.net.Now()-loc.at >= search.RecallTTL {
 			continue
 		}
-		g := search.Glimpse{Cell: id}
+		g := search.Glimpse{Cell: id, Mirrors: n.directory.Recall(n.live.net.Clock(), id)}
 		for _, h := range loc.holders {
 			g.Holders = append(g.Holders, n.live.contact(h))
 		}

@@ -116,6 +116,7 @@ func (n *liveNode) send(e search.SendPublish) {
 			out.Placing = nil
 		}
 		n.hangUp()
+		n.directory.Learn(n.live.net.Clock(), out)
 		n.publish(out)
 	})
 }

@@ -41,6 +41,7 @@ type Xeno struct {
 	opts   Options
 	memory map[network.NodeID]map[search.CellID]remembered
 	sample map[network.NodeID]remembered
+	asked  uint64 // queries
 }
 
 // A remembered is what a client saw of an inner cell.
@@ -113,8 +114,9 @@ type seeking struct {
 func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) {
 	s := &seeking{x: x, net: x.net, task: t, begin: x.net.Now(), trace: trace, done: done}
 	known, sample := x.known(t.Client)
+	x.asked++
 	machine, err := search.NewSeeker(x.schema, t.Query, search.SeekerConfig{
-		Verify: x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
+		Seed: x.asked, Verify: x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
 			to, ok := s.net.NodeOf(id)
 			if !ok {
 				return time.Second

@@ -1,0 +1,139 @@
+package search
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// A source is a mirror that a query may ask instead of a holder.
+type source struct {
+	Mirror
+	teller dht.PeerID // the guide who named it; zero: somebody who was asked for a cell
+}
+
+// mirrored are the mirrors of a cell, as a query knows them.
+type mirrored struct {
+	sources []source
+	all     int // how many there are, at least
+	asked   []source
+	useless bool // one did not answer, so the holders are asked
+}
+
+// meet adds mirrors that may be asked.
+func (m *mirrored) meet(told Mirrors, teller dht.PeerID) {
+	list := told.List[:min(len(told.List), maxMirrors)]
+	for _, t := range list {
+		if len(m.sources) < maxSources && !slices.ContainsFunc(m.sources, func(s source) bool { return s.ID == t.ID }) {
+			m.sources = append(m.sources, source{t, teller})
+		}
+	}
+	if len(list) > 0 {
+		m.all = max(m.all, min(told.All, maxEntries*MaxMirrors), len(m.sources))
+	}
+}
+
+// known returns what later queries should know of them: those named last, as
+// they are drawn anew each time.
+func (m *mirrored) known() Mirrors {
+	out := Mirrors{All: m.all}
+	for _, s := range m.sources[max(0, len(m.sources)-maxMirrors):] {
+		out.List = append(out.List, s.Mirror)
+	}
+	return out
+}
+
+// pick returns who is asked next for a cell: as likely a mirror as there are
+// more of them than of holders, and of two mirrors drawn the nearer one. Holders
+// alone where they must be compared.
+func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
+	m := &v.mirrored
+	if len(m.sources) == 0 || m.useless || v.weak || v.differ() {
+		return v.next()
+	}
+	draw := s.draw(v)
+	if int(draw>>32%uint64(m.all+min(len(v.contacts), Replicas))) >= m.all {
+		return v.next()
+	}
+	var able []source
+	for _, c := range m.sources {
+		if v.asks[c.ID] == nil && v.asks[c.Of] == nil && !slices.ContainsFunc(m.asked, c.same) {
+			able = append(able, c)
+		}
+	}
+	if len(able) == 0 {
+		return v.next()
+	}
+	best := able[draw%uint64(len(able))]
+	if other := able[draw>>16%uint64(len(able))]; s.cfg.Near != nil && s.cfg.Near(other.ID) < s.cfg.Near(best.ID) {
+		best = other
+	}
+	m.asked = append(m.asked, best)
+	return best.Contact, true
+}
+
+// same tells whether one liar may stand behind both sources.
+func (c source) same(d source) bool {
+	return c.Of == d.Of || !c.teller.IsZero() && c.teller == d.teller
+}
+
+// spoken tells whether a mirror speaks for a holder already.
+func (m *mirrored) spoken(holder dht.PeerID) bool {
+	return slices.ContainsFunc(m.asked, func(s source) bool { return s.Of == holder })
+}
+
+// draw returns a number that depends on the query's seed, the cell and how many
+// were asked for it.
+func (s *Seeker) draw(v *visit) uint64 {
+	key := v.cell.Key().Position()
+	z := s.cfg.Seed ^ binary.BigEndian.Uint64(key[:8]) + uint64(len(v.asks))*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9 // SplitMix64 (Steele, Lea, Flood, 2014)
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// recruiter returns for which holder a participant was asked as a mirror.
+func (m *mirrored) recruiter(of dht.PeerID) (holder dht.PeerID, ok bool) {
+	i := slices.IndexFunc(m.asked, func(s source) bool { return s.ID == of })
+	if i < 0 {
+		return holder, false
+	}
+	return m.asked[i].Of, true
+}
+
+// hear takes in the mirrors that somebody named who was asked for the cell:
+// those of a holder, whether it said so itself or one of its mirrors did.
+func (m *mirrored) hear(from dht.PeerID, told Mirrors) {
+	holder, ok := m.recruiter(from)
+	if !ok {
+		holder = from
+	}
+	own := Mirrors{All: told.All}
+	for _, t := range told.List[:min(len(told.List), maxMirrors)] {
+		if t.Of == holder {
+			own.List = append(own.List, t)
+		}
+	}
+	m.meet(own, dht.PeerID{})
+}
+
+// everybody returns the holders, and the mirrors that were asked.
+func (v *visit) everybody() []dht.Contact {
+	all := slices.Clip(v.contacts)
+	for _, s := range v.mirrored.asked {
+		all = append(all, s.Contact)
+	}
+	return all
+}
+
+// fail notes that somebody has nothing to say; false if it was not asked. Where
+// it is a mirror, the holders are asked from then on.
+func (v *visit) fail(from dht.PeerID) bool {
+	if !v.settle(from, askFailed) {
+		return false
+	}
+	_, mirror := v.mirrored.recruiter(from)
+	v.mirrored.useless = v.mirrored.useless || mirror
+	return true
+}

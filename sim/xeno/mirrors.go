@@ -1,0 +1,141 @@
+package xeno
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/sim/network"
+)
+
+// mirrors are what holders recruited, where cells are asked for much.
+type mirrors struct {
+	asks map[*cell]int // while they are counted; else nil
+	of   map[*cell]*recruited
+}
+
+// recruited are the mirrors of one cell.
+type recruited struct {
+	by   [search.Replicas][]network.NodeID // in the order of holders
+	turn int                               // which are told next
+}
+
+// Heat forgets all mirrors and begins to count what cells are asked for.
+func (x *Index) Heat() {
+	x.mirrors = mirrors{asks: make(map[*cell]int)}
+	x.forget()
+}
+
+// Recruit gives cells the mirrors that they have in the long run, if so many
+// queries were asked since Heat, when the network's loads began too, and one
+// comes every interval: one for every ask a second, of nodes that are not busy
+// where such are found. The cells that are asked for most are first.
+func (x *Index) Recruit(queries int, interval time.Duration) {
+	asks := x.mirrors.asks
+	x.mirrors = mirrors{of: make(map[*cell]*recruited)}
+	if queries == 0 || interval <= 0 {
+		return
+	}
+	rate := func(n int) float64 { return float64(n) / float64(queries) / interval.Seconds() }
+	busy := make([]float64, x.world.Net.Len())
+	for i, n := range x.world.Net.Loads() {
+		busy[i] = rate(int(n))
+	}
+	var hot []*cell
+	x.each(func(c *cell) {
+		if rate(asks[c])/search.Replicas >= search.AsksPerCopy {
+			hot = append(hot, c)
+		}
+	})
+	slices.SortStableFunc(hot, func(a, b *cell) int { return asks[b] - asks[a] })
+	for _, c := range hot {
+		r := new(recruited)
+		for range min(int(rate(asks[c])/search.Replicas/search.AsksPerCopy), search.MaxMirrors) {
+			for i := range x.holders(c) {
+				if id, ok := x.recruit(c, r, busy); ok {
+					r.by[i] = append(r.by[i], id)
+					busy[id] += search.AsksPerCopy
+				}
+			}
+		}
+		x.mirrors.of[c] = r
+	}
+	x.forget()
+}
+
+// recruitTries is how many nodes are looked at for a mirror: a holder asks up
+// to eight a second until it has enough.
+const recruitTries = 16
+
+// recruit draws a node that may mirror a cell: the first that is not busy, or
+// the least busy one.
+func (x *Index) recruit(c *cell, r *recruited, busy []float64) (best network.NodeID, ok bool) {
+	for range recruitTries {
+		id := network.NodeID(x.world.Rand.IntN(len(busy))) //nolint:gosec // below MaxNodes
+		mirrors := slices.ContainsFunc(r.by[:], func(list []network.NodeID) bool { return slices.Contains(list, id) })
+		if mirrors || !x.world.Net.Answers(id) || slices.Contains(x.holders(c), id) {
+			continue
+		}
+		if !ok || busy[id] < busy[best] {
+			best, ok = id, true
+		}
+		if busy[best] < search.BusyRate {
+			break
+		}
+	}
+	return best, ok
+}
+
+// forget drops the cells that were made, whose tables name mirrors.
+func (x *Index) forget() {
+	clear(x.cached)
+	x.leaves, x.inners = cache{}, cache{}
+}
+
+// everyone stands for all holders of a cell.
+const everyone = -1
+
+// mirrorsOf draws some mirrors of a cell: of one holder, or of all.
+func (x *Index) mirrorsOf(c *cell, holder int) search.Mirrors {
+	r := x.mirrors.of[c]
+	if r == nil {
+		return search.Mirrors{}
+	}
+	var all []search.Mirror
+	for i, list := range r.by {
+		if holder == everyone || holder == i {
+			for _, id := range list {
+				all = append(all, search.Mirror{Contact: dht.Contact{ID: x.world.Net.PeerID(id)}, Of: x.world.Net.PeerID(c.holders[i])})
+			}
+		}
+	}
+	r.turn++
+	return search.DrawMirrors(all, r.turn)
+}
+
+// recruits returns the mirrors of one holder of a cell.
+func (x *Index) recruits(c *cell, holder int) (contacts []dht.Contact) {
+	if r := x.mirrors.of[c]; r != nil {
+		for _, id := range r.by[holder] {
+			contacts = append(contacts, dht.Contact{ID: x.world.Net.PeerID(id)})
+		}
+	}
+	return contacts
+}
+
+// part returns which holder's copy of a cell a node has, as that holder or as
+// one of its mirrors.
+func (x *Index) part(c *cell, at network.NodeID) (holder int, mirror, ok bool) {
+	if i := slices.Index(x.holders(c), at); i >= 0 {
+		return i, false, true
+	}
+	if r := x.mirrors.of[c]; r != nil {
+		for i, list := range r.by {
+			if slices.Contains(list, at) {
+				return i, true, true
+			}
+		}
+	}
+	return 0, false, false
+}
