@@ -20,6 +20,11 @@ func TestWithinBands(t *testing.T) {
 		if !reaches(p, d.occupancy(Value{shape: shapePlace, place: at})) {
 			t.Fatalf("%v in a circle of %g km around %v, but not in its bands", at, p.Km, center)
 		}
+		rows, columns := withinRanges(p, placeFine)
+		y, x := placeBand(at.Lat, 90, placeFine), placeBand(at.Lon, 180, placeFine)
+		if !overlap(rows, y, 1) || !overlap(columns, x, 1) {
+			t.Fatalf("%v in a circle of %g km around %v, but not in its fine bands", at, p.Km, center)
+		}
 	})
 }
 

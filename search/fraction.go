@@ -103,8 +103,9 @@ func hashFraction(s string) float64 {
 }
 
 const (
-	// placeFine is how many bands a plane's axis has in keys.
-	placeFine = 64
+	// placeFine is how many bands a plane's axis has in keys: of 0.7 degrees of
+	// latitude.
+	placeFine = 256
 	// placeBands is how many bands of latitude, and of longitude, occupancy
 	// maps have.
 	placeBands = 32

@@ -41,6 +41,9 @@ const (
 	// coordinateBits is the same for network coordinates: a bit or two an axis, since servers
 	// cluster in cities and longer keys make longer chains of cells.
 	coordinateBits = 12
+	// placeBits is the same for places: cells finer than the circles that are
+	// asked for, and than the distances that round trips tell apart.
+	placeBits = 16
 	// classBits is the same for sets and versions, classBits/2 for short
 	// enumerations: they have few values, so the chains must be short.
 	classBits = 8
@@ -193,6 +196,8 @@ func (d Dimension) keyBits() int {
 		return classBits
 	case d.Kind == KindCoordinate:
 		return coordinateBits
+	case d.Kind == KindPlace:
+		return placeBits
 	default:
 		return singleBits
 	}

@@ -1,5 +1,7 @@
 package search
 
+import "slices"
+
 // A span is the part of a dimension's range that a cell's place in its tree
 // leaves: fractions from low to high.
 type span struct{ low, high float64 }
@@ -111,7 +113,7 @@ func (d Dimension) outside(at span, p Predicate) bool {
 		}
 		return true
 	case Within:
-		lat, lon := withinBands(p, placeFine)
+		lat, lon := withinRanges(p, placeFine)
 		return !at.crosses(lat, lon, 0, 0, 0, placeFine)
 	default:
 		return false
@@ -121,11 +123,10 @@ func (d Dimension) outside(at span, p Predicate) bool {
 // crosses tells whether a span of places has one in the given bands of latitude
 // and of longitude. Looked at are n bands of each from y and x on, whose bits
 // interleave makes numbers from z on.
-func (at span) crosses(lat, lon uint64, z, y, x, n int) bool {
+func (at span) crosses(lat, lon []bandRange, z, y, x, n int) bool {
 	const all = placeFine * placeFine
 	low, high := float64(z)/all, float64(z+n*n)/all
-	mask := uint64(1)<<n - 1
-	if low > at.high || high < at.low || lat>>y&mask == 0 || lon>>x&mask == 0 {
+	if low > at.high || high < at.low || !overlap(lat, y, n) || !overlap(lon, x, n) {
 		return false
 	}
 	if n == 1 || low >= at.low && high <= at.high {
@@ -138,6 +139,11 @@ func (at span) crosses(lat, lon uint64, z, y, x, n int) bool {
 		}
 	}
 	return false
+}
+
+// overlap tells whether any of the ranges has one of n bands from x on.
+func overlap(ranges []bandRange, x, n int) bool {
+	return slices.ContainsFunc(ranges, func(r bandRange) bool { return r.first < x+n && r.last >= x })
 }
 
 // missed returns the first conjunct that no ad of a cell can satisfy for its

@@ -209,31 +209,48 @@ func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
 }
 
 // withinBands returns which of n bands of latitude and of longitude the circle
-// of p touches.
+// of p touches; n is at most 64.
 func withinBands(p Within, n int) (lat, lon uint64) {
+	rows, columns := withinRanges(p, n)
+	for _, r := range rows {
+		lat |= r.set()
+	}
+	for _, r := range columns {
+		lon |= r.set()
+	}
+	return lat, lon
+}
+
+// withinRanges is withinBands for any number of bands.
+func withinRanges(p Within, n int) (lat, lon []bandRange) {
 	const slack = 1e-6 // degrees, for what rounding may lose
 	angle := min(p.Km/earthKm, math.Pi) + slack*math.Pi/180
-	lat = bands(p.Center.Lat, angle*180/math.Pi+slack, 90, n)
+	lat = appendBands(nil, p.Center.Lat, angle*180/math.Pi+slack, 90, n)
 	reach := 180.0
 	// The circle's widest parallel is nearer to the pole than its centre;
 	// a circle around a pole has all longitudes.
 	if nearest := math.Abs(p.Center.Lat)*math.Pi/180 + angle; nearest < math.Pi/2 {
 		reach = math.Asin(min(1, math.Sin(angle)/math.Cos(p.Center.Lat*math.Pi/180)))*180/math.Pi + slack
 	}
-	lon = bands(p.Center.Lon, reach, 180, n) | bands(p.Center.Lon-360, reach, 180, n) | bands(p.Center.Lon+360, reach, 180, n)
+	for _, around := range []float64{0, -360, 360} {
+		lon = appendBands(lon, p.Center.Lon+around, reach, 180, n)
+	}
 	return lat, lon
 }
 
-// bands returns which of n bands from -most to most the interval of width
+// A bandRange is some adjacent bands, from first to last.
+type bandRange struct{ first, last int }
+
+// set returns the range as bits.
+func (r bandRange) set() uint64 { return ^uint64(0) >> (63 - r.last) &^ (1<<r.first - 1) }
+
+// appendBands adds which of n bands from -most to most the interval of width
 // reach on both sides of x touches.
-func bands(x, reach, most float64, n int) (set uint64) {
+func appendBands(to []bandRange, x, reach, most float64, n int) []bandRange {
 	if x+reach < -most || x-reach > most {
-		return 0
+		return to
 	}
-	for i := placeBand(x-reach, most, n); i <= placeBand(x+reach, most, n); i++ {
-		set |= 1 << i
-	}
-	return set
+	return append(to, bandRange{placeBand(x-reach, most, n), placeBand(x+reach, most, n)})
 }
 
 // leastRTT bounds the round trip time in seconds from a coordinate to those in
