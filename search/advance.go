@@ -197,7 +197,7 @@ func (s *Seeker) read(now time.Time) {
 			continue
 		}
 		if !v.started {
-			if busy >= most || busy >= s.least(most) && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
+			if busy >= most || busy >= s.least(most, read) && hoped+s.settled(v.bound) >= speculation*float64(s.query.Limit) {
 				continue
 			}
 			v.started = true
@@ -235,17 +235,22 @@ func (s *Seeker) rank() []*visit {
 // width is how many cells are read at once at most: more, the more were read,
 // so that a query that turns out to be long does not take so long as well.
 func (s *Seeker) width(read int) int {
-	return max(s.cfg.InFlight, min(s.cfg.InFlight+read/2, maxInFlight))
+	return max(s.cfg.InFlight, min(s.cfg.InFlight/2+read, maxInFlight))
 }
 
-// least is how many cells are read at once at least, however much they promise:
-// where an order is wanted the next ones may have to be read all the same.
-func (s *Seeker) least(most int) int {
+// least is how many of at most so many cells are read at once at least, however
+// much they promise. Where an order is wanted the next ones may have to be read
+// all the same, and most likely where the tree is not one of that order. Where
+// any matches will do, what was read and was not enough had promised too much.
+func (s *Seeker) least(most, read int) int {
+	t, _ := s.schema.Tree(s.tree)
 	switch {
 	case s.query.Limit == 0:
 		return most
 	case s.order.none():
-		return 1
+		return min(most, 1+read/4)
+	case !s.schema.orders(t, s.query.OrderBy):
+		return most
 	default:
 		return most / 2
 	}
