@@ -9,8 +9,13 @@ import (
 	"github.com/xenoserver/xeno/search"
 )
 
-// adLife is how many renewal intervals an ad holds: two may be lost.
-const adLife = 3
+// adLife is how many renewal intervals an ad holds: one more than a lease of
+// it, so that no holder has to forget it before.
+const adLife = search.LeaseRounds + 1
+
+// maxRenew bounds the renewal interval: no ad may hold longer than
+// search.MaxAdLife.
+const maxRenew = search.MaxAdLife / adLife
 
 // errNoAd reports a node that has nothing to advertise.
 var errNoAd = errors.New("node: not a registered XenoServer")

@@ -37,8 +37,9 @@ type Network struct {
 	// Bootstrap are multiaddrs with /p2p/, XenoCorp's among them, by which a
 	// participant joins.
 	Bootstrap []string `toml:"bootstrap"`
-	// Renew is how often a XenoServer renews its ad; zero: 60 s. Shorter finds
-	// dead servers sooner and costs more messages: trees × 4 holders each time.
+	// Renew is how often a XenoServer renews its ad, at half of its holders;
+	// zero: 60 s. Shorter finds dead servers sooner and costs more messages:
+	// trees × 2 holders each time.
 	Renew Duration `toml:"renew,omitempty"`
 	// Revocations is how often participants ask for revoked credentials; zero:
 	// 20 s. The platform promises that a revocation is honoured within 60 s.
@@ -91,8 +92,8 @@ func (n *Network) validate() error {
 		return fmt.Errorf("%w: currency %.30q: at most 12 characters", ErrConfig, n.Currency)
 	case len(n.Bootstrap) > maxAddresses:
 		return fmt.Errorf("%w: %d bootstrap addresses, at most %d", ErrConfig, len(n.Bootstrap), maxAddresses)
-	case time.Duration(n.Renew) < time.Second || time.Duration(n.Renew) > time.Hour:
-		return fmt.Errorf("%w: renew %s: between 1s and 1h", ErrConfig, time.Duration(n.Renew))
+	case time.Duration(n.Renew) < time.Second || time.Duration(n.Renew) > maxRenew:
+		return fmt.Errorf("%w: renew %s: between 1s and %s", ErrConfig, time.Duration(n.Renew), maxRenew)
 	case time.Duration(n.Revocations) < time.Second || time.Duration(n.Revocations) > 50*time.Second:
 		return fmt.Errorf("%w: revocations %s: between 1s and 50s", ErrConfig, time.Duration(n.Revocations))
 	}

@@ -2,7 +2,6 @@ package search
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"slices"
 	"time"
@@ -94,8 +93,13 @@ func (c *cell) under(slot int) int {
 	if slot >= Slots {
 		return 0
 	}
+	return max(int(c.childCount(slot)), c.within(slot))
+}
+
+// within returns how many ads the children within a slot hold.
+func (c *cell) within(slot int) int {
 	half := 2*slot + 2 // of slot 2^n-2+v, the halves are 2^(n+1)-2+2v and the next
-	return max(int(c.childCount(slot)), c.under(half)+c.under(half+1))
+	return c.under(half) + c.under(half+1)
 }
 
 // childCount is the largest count that a holder of the child told.
@@ -197,14 +201,6 @@ func (c *cell) summary(s *Schema) Summary {
 		m.Count = max(m.Count, uint32(below))
 	}
 	return m
-}
-
-// digest returns the exclusive or over the leases.
-func (c *cell) digest() (d uint64) {
-	for _, l := range c.leases {
-		d ^= binary.BigEndian.Uint64(l.ad.hash[:8]) * (2*l.ad.Ad.Seq + 1)
-	}
-	return d
 }
 
 // check returns an error if an invariant does not hold.

@@ -172,11 +172,11 @@ func TestLease(t *testing.T) {
 	w.run(2 * time.Second)
 	pub.stopped = true // without a word
 	w.pubs = nil
-	w.run(100 * time.Second)
+	w.run(290 * time.Second)
 	if a := w.search(Query{}, everything); len(a.Results) != 1 {
 		t.Errorf("%d results before the lease ended, want 1", len(a.Results))
 	}
-	w.run(60 * time.Second)
+	w.run(10 * time.Second)
 	if a := w.search(Query{}, everything); len(a.Results) != 0 {
 		t.Errorf("%d results after the lease ended, want 0", len(a.Results))
 	}

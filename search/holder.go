@@ -14,12 +14,12 @@ type HolderConfig struct {
 	// Self is this participant; zero: cells that are asked for much get no
 	// mirrors.
 	Self dht.PeerID
-	// Lease is how long an ad or a summary stays without renewal; 0 means
-	// 150 s. Shorter forgets dead servers sooner; below 2.5 × the renewal
-	// interval a single lost message loses ads.
+	// Lease is how long an ad stays without renewal; 0 means 300 s. Shorter
+	// forgets dead servers sooner; below LeaseRounds renewal intervals a few
+	// lost messages lose ads.
 	Lease time.Duration
-	// PushEvery is how often a cell repeats its summary to its parent; 0
-	// means 60 s.
+	// PushEvery is how often a cell repeats its summary to its parent, which
+	// forgets it after 2.5 times as long; 0 means 60 s.
 	PushEvery time.Duration
 	// MaxAds bounds the leases of all cells together; 0 means 200,000, about
 	// 400 MB at 2 KB an ad where nothing is shared.
@@ -36,7 +36,7 @@ type HolderConfig struct {
 }
 
 func (c HolderConfig) withDefaults() HolderConfig {
-	c.Lease = cmp.Or(c.Lease, 150*time.Second)
+	c.Lease = cmp.Or(c.Lease, LeaseRounds*time.Minute)
 	c.PushEvery = cmp.Or(c.PushEvery, 60*time.Second)
 	c.MaxAds = cmp.Or(c.MaxAds, 200_000)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
@@ -79,7 +79,7 @@ type Push struct {
 // Pushed is the parent's answer to a SendPush.
 type Pushed struct {
 	Child CellID
-	Rise  uint8 // of the reply
+	Level uint8 // of the reply
 }
 
 // AskCell asks for a cell; answered by a CellReply.
@@ -106,9 +106,9 @@ type HolderEffect interface{ holderEffect() }
 // Placing answers a Publish, place by place.
 type Placing []Placed
 
-// PushReply answers a Push. Rise is the level at which the ads of the child
-// should be: its own, or one above where few are left.
-type PushReply struct{ Rise uint8 }
+// PushReply answers a Push. Level is that at which the ads of the child should
+// be: its own, one above where few are left, or one below where many are there.
+type PushReply struct{ Level uint8 }
 
 // SendPush wants a summary sent to the holders of Parent.
 type SendPush struct {
@@ -247,7 +247,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 	if c.inner {
 		if id.Prefix.table() {
 			_, slot := PrefixOf(key, next).Parent()
-			c.widenChild(h.schema, slot, in.Ad.Ad, until)
+			c.widenChild(h.schema, slot, in.Ad.Ad, now.Add(h.cfg.summaryLife()))
 		}
 		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
 		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
@@ -449,52 +449,6 @@ func (h *Holder) withdraw(in Withdraw) {
 	}
 }
 
-func (h *Holder) push(now time.Time, in Push) {
-	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != h.schema.words {
-		return
-	}
-	parent, index := in.Child.Prefix.Parent()
-	id := CellID{Tree: in.Child.Tree, Prefix: parent}
-	c := h.cells[id]
-	if c == nil {
-		if h.leases >= h.cfg.MaxAds || len(h.cells) >= h.cfg.MaxAds {
-			return
-		}
-		c = h.make(now, id)
-		c.inner = true // it has a child
-	}
-	e := entry{holder: in.From, mirrors: within(in.Mirrors, maxToldBytes), summary: in.Summary, epoch: in.Epoch, until: now.Add(h.cfg.Lease)}
-	if in.Summary.Count == 0 {
-		e.until = now // the child is going
-	}
-	if c.learn(index, e) {
-		c.dirty = true
-	}
-	if !c.inner && c.below() > h.cfg.LeafAds/mergeShare {
-		// Others had split this cell before it came here.
-		h.split(now, c)
-	}
-	reply := PushReply{Rise: in.Child.Prefix.Level}
-	if up := in.Child.Prefix.up(); !c.inner {
-		reply.Rise = parent.Level
-	} else if up != parent {
-		if _, slot := up.Parent(); c.under(slot) <= h.cfg.LeafAds/mergeShare {
-			reply.Rise = up.Level
-		}
-	}
-	h.effects = append(h.effects, reply)
-}
-
-func (h *Holder) pushed(now time.Time, in Pushed) {
-	c := h.cells[in.Child]
-	if c == nil {
-		return
-	}
-	if c.rise, c.riseTo = (time.Time{}), in.Rise; in.Rise < in.Child.Prefix.Level {
-		c.rise = now.Add(2 * h.cfg.PushEvery)
-	}
-}
-
 // tick ends leases, merges what became small and sends summaries up.
 func (h *Holder) tick(now time.Time) {
 	kept := h.order[:0]
@@ -512,7 +466,7 @@ func (h *Holder) tick(now time.Time) {
 			continue
 		}
 		kept = append(kept, id)
-		if c.inner && now.Sub(c.changed) >= 2*h.cfg.Lease && c.total() <= h.cfg.LeafAds/mergeShare {
+		if c.inner && now.Sub(c.changed) >= 2*h.cfg.summaryLife() && c.total() <= h.cfg.LeafAds/mergeShare {
 			c.inner, c.changed = false, now
 		}
 		h.warm(now, c)

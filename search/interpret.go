@@ -24,6 +24,9 @@ const (
 	// under way: an ad goes to at most 100 holders, and peers refuse the 65th
 	// at once.
 	MaxCalls = 32
+	// LeaseRounds is how long an ad is leased, in renewal intervals of its
+	// publisher.
+	LeaseRounds = 5
 	// LeastWake is the shortest time between two ticks of a Publisher.
 	LeastWake = 10 * time.Millisecond
 	// WithdrawTries is how often a withdrawal is sent to a holder that does not

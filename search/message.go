@@ -97,8 +97,9 @@ type CellReply struct {
 	Total    uint32        // ads evaluated
 	// Matched is how many of them match, also those in earlier or later replies.
 	Matched uint32
-	// Digest is the exclusive or over all leases of their servers' hashes and
-	// sequence numbers: equal sets have equal digests.
+	// Digest is the exclusive or over all leases of their servers' hashes:
+	// equal sets of servers have equal digests. Their ads may be of different
+	// age, as holders are not told at the same time; the newest counts.
 	Digest   uint64
 	Ads      []*Signed // matches in order, at most the limit
 	More     bool      // further matches come after the last of Ads

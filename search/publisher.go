@@ -10,8 +10,9 @@ import (
 
 // PublisherConfig configures a Publisher. The zero value is usable.
 type PublisherConfig struct {
-	// Renew is how often leases are renewed; 0 means 60 s. Every renewal
-	// costs one message to each holder, however many cells it holds.
+	// Renew is how long a round lasts; 0 means 60 s. A lease is renewed every
+	// second round, at half of the holders in one and at the others in the
+	// next: one message to a holder, however many cells it holds.
 	Renew time.Duration
 	// Relocate is how often the holders of a cell are looked up anew while
 	// they all answer; 0 means 5 min. A participant that joined closer to a
@@ -41,9 +42,6 @@ func (c PublisherConfig) withDefaults() PublisherConfig {
 }
 
 const (
-	// recheckRounds is after how many renewals a publisher asks an inner cell
-	// that does not hold its ad whether that is still so.
-	recheckRounds = 10
 	// relocateAfter is how many failures in a row make a publisher look for
 	// other holders.
 	relocateAfter = 2
@@ -137,18 +135,17 @@ type Publisher struct {
 	cfg     PublisherConfig
 	ad      *Signed
 	ways    []*way
-	begun   time.Time           // when the first ad was offered
-	round   time.Time           // when the next renewals are due
-	wake    time.Time           // nothing is due before
-	gather  time.Time           // what is due waits for more until then; zero: nothing does
-	sent    map[dht.PeerID]bool // holders with a publish under way; what is due there goes with the next
+	begun   time.Time          // when the first ad was offered, and the first round began
+	wake    time.Time          // nothing is due before
+	gather  time.Time          // what is due waits for more until then; zero: nothing does
+	sent    map[dht.PeerID]int // publishes under way to a holder; what is due there goes when they are over
 	stopped bool
 	effects []PublisherEffect
 }
 
 // NewPublisher returns a Publisher that waits for its first Offer.
 func NewPublisher(schema *Schema, cfg PublisherConfig) *Publisher {
-	return &Publisher{schema: schema, cfg: cfg.withDefaults(), sent: make(map[dht.PeerID]bool)}
+	return &Publisher{schema: schema, cfg: cfg.withDefaults(), sent: make(map[dht.PeerID]int)}
 }
 
 // Settled tells whether the ad stands in every tree, in a leaf cell of at
@@ -221,7 +218,7 @@ func (p *Publisher) offer(now time.Time, ad *Signed) {
 		return
 	}
 	before := p.ad
-	p.ad, p.round = ad, now.Add(p.cfg.Renew) // every lease is renewed by this
+	p.ad = ad
 	if before == nil {
 		p.begun = now
 		p.ways = append(p.ways, &way{levels: []*level{{cell: RecordOf(ad.Ad.Server)}}})
@@ -287,7 +284,9 @@ func (p *Publisher) level(cell CellID) (*way, *level) {
 }
 
 func (p *Publisher) published(now time.Time, in Published) {
-	delete(p.sent, in.To)
+	if p.sent[in.To]--; p.sent[in.To] <= 0 {
+		delete(p.sent, in.To)
+	}
 	for i, cell := range in.Cells {
 		_, l := p.level(cell)
 		if l == nil {
@@ -317,6 +316,7 @@ func (p *Publisher) failed(now time.Time, l *level, s *spot) {
 }
 
 func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
+	fresh := a.Held && !s.held
 	s.answered, s.failures, s.held, s.inner = true, 0, a.Held, a.Verdict == VerdictInner
 	if a.Verdict == VerdictInner && int(a.Next) > l.next {
 		l.next, l.below = int(a.Next), nil
@@ -327,15 +327,16 @@ func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	if !s.next.After(now) {
 		return // the ad changed while this was under way
 	}
-	s.next = p.round
-	switch a.Verdict {
-	case VerdictInner:
-		if !a.Held {
-			s.next = p.round.Add((recheckRounds - 1) * p.cfg.Renew)
-		}
-	case VerdictRise:
+	rounds := renewRounds
+	switch {
+	case fresh, a.Verdict == VerdictRefused:
+		rounds = 1 // a cell that grows may be divided by then
+	case a.Verdict == VerdictInner && !a.Held:
+		rounds = recheckRounds
+	}
+	s.next = p.turn(now, s.contact.ID, rounds)
+	if a.Verdict == VerdictRise {
 		p.rise(now, l, int(a.Next))
-	case VerdictLeaf, VerdictRefused:
 	}
 }
 
@@ -360,10 +361,7 @@ func (p *Publisher) rise(now time.Time, l *level, to int) {
 
 // plan emits everything that is due.
 func (p *Publisher) plan(now time.Time) {
-	for !now.Before(p.round) {
-		p.round = p.round.Add(p.cfg.Renew)
-	}
-	p.wake = p.round
+	p.wake = now.Add(p.cfg.Renew)
 	due, lookups := false, false
 	for _, w := range p.ways {
 		p.shape(now, w)
@@ -386,33 +384,6 @@ func (p *Publisher) plan(now time.Time) {
 	}
 	p.gather = time.Time{}
 	p.send(now)
-}
-
-// send emits the publishes that are due, one message to a holder.
-func (p *Publisher) send(now time.Time) {
-	var out batches
-	for _, w := range p.ways {
-		for i, l := range w.levels {
-			settled := w.settled(i) || w.covered(i)
-			for _, s := range l.spots {
-				if s.busy || now.Before(s.next) || p.sent[s.contact.ID] {
-					continue
-				}
-				s.busy, s.settled, s.next = true, settled, now.Add(p.cfg.Renew)
-				out.add(s.contact, l.cell, Placement{
-					Tree: w.tree.Name, Level: l.cell.Prefix.Level, Settled: settled, Hint: i+1 == len(w.levels),
-				})
-			}
-		}
-	}
-	for _, b := range out.list {
-		p.sent[b.To.ID] = true
-		for len(b.Places) > 0 {
-			n := min(len(b.Places), maxPlaces)
-			p.effects = append(p.effects, SendPublish{To: b.To, Ad: p.ad, Places: b.Places[:n], Cells: b.Cells[:n]})
-			b.Places, b.Cells = b.Places[n:], b.Cells[n:]
-		}
-	}
 }
 
 // locate looks up the holders of a cell where that is due.
@@ -440,7 +411,7 @@ func (p *Publisher) trust(at time.Time) time.Duration {
 func (p *Publisher) due(now time.Time, l *level) (due bool) {
 	for _, s := range l.spots {
 		switch {
-		case s.busy || p.sent[s.contact.ID]:
+		case s.busy || p.sent[s.contact.ID] > 0:
 		case now.Before(s.next):
 			p.wake = earlier(p.wake, s.next)
 		default:
@@ -532,24 +503,4 @@ func (p *Publisher) stop() {
 		all = append(all, w.left...)
 	}
 	p.withdraw(all)
-}
-
-// batches gather what goes to one holder into one message.
-type batches struct {
-	list  []*SendPublish
-	index map[dht.PeerID]int
-}
-
-func (b *batches) add(to dht.Contact, cell CellID, place Placement) {
-	i, ok := b.index[to.ID]
-	if !ok {
-		if b.index == nil {
-			b.index = make(map[dht.PeerID]int)
-		}
-		i = len(b.list)
-		b.index[to.ID] = i
-		b.list = append(b.list, &SendPublish{To: to})
-	}
-	b.list[i].Cells = append(b.list[i].Cells, cell)
-	b.list[i].Places = append(b.list[i].Places, place)
 }

@@ -177,7 +177,7 @@ func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 					func(e HolderEffect) { answer = e.(PushReply) })
 			}, func(ok bool) {
 				if ok && !p.dead {
-					w.holder(p, Pushed{Child: push.Child, Rise: answer.Rise}, nil)
+					w.holder(p, Pushed{Child: push.Child, Level: answer.Level}, nil)
 				}
 			})
 		}

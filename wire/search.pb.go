@@ -857,7 +857,7 @@ func (x *SearchPush) GetMirrors() []*SearchContact {
 
 type SearchPushReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rise          uint32                 `protobuf:"varint,1,opt,name=rise,proto3" json:"rise,omitempty"` // level at which the child's ads should be: its own, or one above
+	Level         uint32                 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"` // at which the child's ads should be: its own, one above, or one below
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,9 +892,9 @@ func (*SearchPushReply) Descriptor() ([]byte, []int) {
 	return file_search_proto_rawDescGZIP(), []int{12}
 }
 
-func (x *SearchPushReply) GetRise() uint32 {
+func (x *SearchPushReply) GetLevel() uint32 {
 	if x != nil {
-		return x.Rise
+		return x.Level
 	}
 	return 0
 }
@@ -1802,9 +1802,9 @@ const file_search_proto_rawDesc = "" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05addrs\x18\x04 \x03(\tR\x05addrs\x127\n" +
-	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\"%\n" +
-	"\x0fSearchPushReply\x12\x12\n" +
-	"\x04rise\x18\x01 \x01(\rR\x04rise\"8\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\"'\n" +
+	"\x0fSearchPushReply\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xaa\x02\n" +

@@ -270,8 +270,8 @@ func testOracle(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Every server renews its lease with another ad; whatever pointed to the
-	// dead has run out after a lease and a half.
+	// Every server publishes another ad; the summaries that pointed to the
+	// dead have run out after one and a half times their life.
 	deaths := time.Now()
 	for i, old := range ads {
 		ads[i] = sign(t, c.schema, rng, i, old.Ad.Seq+1)

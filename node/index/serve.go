@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -133,7 +134,7 @@ func (s *Service) servePush(from dht.PeerID, w *wire.SearchPush) (proto.Message,
 	if !ok {
 		return nil, fmt.Errorf("%w: no parent for this cell", errMessage)
 	}
-	return &wire.SearchPushReply{Rise: uint32(reply.Rise)}, nil
+	return &wire.SearchPushReply{Level: uint32(reply.Level)}, nil
 }
 
 func (s *Service) serveCurrent(w *wire.SearchCurrent) (proto.Message, error) {
@@ -247,6 +248,6 @@ func (s *Service) pushTo(ctx context.Context, to dht.Contact, p search.SendPush)
 	if err != nil {
 		return false
 	}
-	s.step(search.Pushed{Child: p.Child, Rise: uint8(min(reply.GetRise(), uint32(p.Child.Prefix.Level)))})
+	s.step(search.Pushed{Child: p.Child, Level: uint8(min(reply.GetLevel(), math.MaxUint8))})
 	return true
 }

@@ -56,9 +56,9 @@ type Config struct {
 	// has none. It is called for every renewal, after Changed, and when
 	// somebody verifies a result; not more often than every 200 ms for that.
 	Ad func() (*search.Signed, error)
-	// Renew is how often leases are renewed; 0 means 60 s. An ad is forgotten
-	// 2.5 × Renew after its server vanished; holders with another setting
-	// forget earlier or later.
+	// Renew is how often half of the leases are renewed; 0 means 60 s. An ad is
+	// forgotten 2 to 5 × Renew after its server vanished; holders with another
+	// setting forget earlier or later.
 	Renew time.Duration
 	// MaxBytes bounds the ads held for others; 0 means 64 MiB.
 	MaxBytes int
@@ -138,7 +138,7 @@ func New(cfg Config) (*Service, error) {
 		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), updates: make(chan search.SendMirror, search.MaxUpdates), changed: make(chan struct{}, 1),
 		calls: make(chan struct{}, search.MaxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
-			Self: cfg.Overlay.ID(), Lease: 5 * cfg.Renew / 2, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
+			Self: cfg.Overlay.ID(), Lease: search.LeaseRounds * cfg.Renew, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
 		}),
 		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), glimpses: make(map[search.CellID]glimpse),
 	}

@@ -42,7 +42,7 @@ type Engine struct {
 // An Algorithm is what came of one algorithm.
 type Algorithm struct {
 	Name string `json:"name"`
-	// Refresh is how many messages a server sends to renew its advertisement.
+	// Refresh is how many messages a server sends in a minute to renew its advertisement.
 	Refresh float64 `json:"messages_per_refresh"`
 	// Live has figures of a network that changes, by the names below.
 	Live    map[string]float64 `json:"live,omitempty"`

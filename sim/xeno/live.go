@@ -24,12 +24,8 @@ type LiveConfig struct {
 	AtRest bool
 }
 
-// These are what the machines have, as parts of Renew: how long leases last,
-// and how old cells must be to be trusted, in minutes.
-const (
-	leaseMinutes = 2.5
-	youngMinutes = 7
-)
+// youngRounds is how old cells must be to be trusted, as a multiple of Renew.
+const youngRounds = 7
 
 // A Live network is nodes with production's machines: each holds cells,
 // publishes its ad, and looks up holders, by messages in virtual time. It
@@ -78,7 +74,7 @@ func (l *Live) Populate(ctx context.Context) error {
 		n := l.begin(id)
 		l.net.After(time.Duration(l.rng.Int64N(int64(l.cfg.Renew))), n.offer)
 	}
-	settling := (youngMinutes + 1) * l.cfg.Renew
+	settling := (youngRounds + 1) * l.cfg.Renew
 	if l.cfg.AtRest {
 		settling = l.cfg.Renew
 		if err := l.restore(ctx); err != nil {
@@ -94,7 +90,7 @@ func (l *Live) restore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	until := l.net.Clock().Add(time.Duration(leaseMinutes * float64(l.cfg.Renew)))
+	until := l.net.Clock().Add(5 * l.cfg.Renew / 2) // every publisher has told its holders by then
 	index.each(func(c *cell) {
 		in := index.copyOf(c, until, func(n network.NodeID) *search.Signed {
 			if l.nodes[n] == nil {
@@ -126,7 +122,7 @@ func (l *Live) begin(id network.NodeID) *liveNode {
 	n := &liveNode{
 		live: l, id: id, begun: l.net.Now(), located: make(map[search.CellID]*location), ad: l.world.Market.Ad(int(id)),
 		holder: search.NewHolder(l.schema, search.HolderConfig{
-			Self: l.net.PeerID(id), LeafAds: l.cfg.Leaf, Lease: time.Duration(leaseMinutes * float64(l.cfg.Renew)), PushEvery: l.cfg.Renew,
+			Self: l.net.PeerID(id), LeafAds: l.cfg.Leaf, Lease: search.LeaseRounds * l.cfg.Renew, PushEvery: l.cfg.Renew,
 		}),
 		pub: search.NewPublisher(l.schema, search.PublisherConfig{Renew: l.cfg.Renew, Relocate: 5 * l.cfg.Renew}),
 	}
@@ -359,7 +355,7 @@ func (p *pushing) next(holders []network.NodeID, all bool) {
 	}, func(ok bool) {
 		if ok && answered {
 			p.told = append(p.told, to)
-			n.step(search.Pushed{Child: p.push.Child, Rise: min(reply.Rise, p.push.Child.Prefix.Level)})
+			n.step(search.Pushed{Child: p.push.Child, Level: reply.Level})
 		}
 		p.next(holders[1:], all && ok && answered)
 	})

@@ -69,8 +69,9 @@ func aboveLeaf(effects []search.PublisherEffect) bool {
 	})
 }
 
-// Refresh measures how many messages it takes a server to renew its leases
-// once, in the mean over a while in which nothing changes.
+// Refresh measures how many messages a server sends in one renewal interval,
+// in the mean over a while in which nothing changes: renewals, each lease every
+// second interval, and questions to cells that do not hold its ad.
 func (s LiveStats) Refresh(before LiveStats, servers int, renew, passed time.Duration) float64 {
 	if servers == 0 || passed <= 0 {
 		return 0
