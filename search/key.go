@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"math/bits"
@@ -24,6 +25,9 @@ func HashOf(server dht.PeerID) Hash {
 
 // Compare orders hashes as big-endian numbers.
 func (h Hash) Compare(g Hash) int { return bytes.Compare(h[:], g[:]) }
+
+// fraction returns where among all hashes it is, 0 to 1.
+func (h Hash) fraction() float64 { return float64(binary.BigEndian.Uint64(h[:8])) / (1 << 64) }
 
 // String returns the first eight bytes in hexadecimal.
 func (h Hash) String() string { return hex.EncodeToString(h[:8]) }

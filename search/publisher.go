@@ -327,14 +327,11 @@ func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	if !s.next.After(now) {
 		return // the ad changed while this was under way
 	}
-	rounds := renewRounds
-	switch {
-	case fresh, a.Verdict == VerdictRefused:
-		rounds = 1 // a cell that grows may be divided by then
-	case a.Verdict == VerdictInner && !a.Held:
-		rounds = recheckRounds
+	if fresh {
+		s.next = p.turn(now, s.contact.ID, 1) // a cell that grows may be divided by then
+	} else {
+		s.next = p.turn(now, s.contact.ID, p.rounds(l, a))
 	}
-	s.next = p.turn(now, s.contact.ID, rounds)
 	if a.Verdict == VerdictRise {
 		p.rise(now, l, int(a.Next))
 	}

@@ -2,6 +2,8 @@ package search
 
 import (
 	"encoding/binary"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
@@ -11,10 +13,52 @@ const (
 	// renewRounds is every how many rounds a lease is renewed: LeaseRounds bear
 	// the two and a half that may pass after a change, and two of repetitions.
 	renewRounds = 2
-	// recheckRounds is after how many rounds a publisher asks an inner cell
-	// that does not hold its ad whether that is still so.
-	recheckRounds = 10
+	// nearRounds is every how many rounds a publisher asks an inner cell that
+	// does not hold its ad whether that is still so, and farRounds the same
+	// where its hash is far from those of the cell's sample: its turn does not
+	// come soon, and whoever merges cells tells the publishers below.
+	nearRounds, farRounds = 10, 100
+	// nearLeaves is how many leaves' worth of ads with smaller hashes an inner
+	// cell may have for an ad to be near to its sample: that is a quarter to a
+	// whole leaf, and how many ads there are is a guess.
+	nearLeaves = 2
 )
+
+// rounds returns every how many rounds a holder of level l is told, by what it
+// made of the ad.
+func (p *Publisher) rounds(l *level, a Placed) int {
+	switch {
+	case a.Verdict == VerdictRefused:
+		return 1
+	case a.Verdict != VerdictInner || a.Held:
+		return renewRounds
+	case p.near(l):
+		return nearRounds
+	default:
+		return farRounds
+	}
+}
+
+// near tells whether the ad may soon be in the sample of an inner cell. All of
+// its leaves would be as deep as the one on the ad's way if they were equal, but
+// not deeper than the whole of the tree that is as good as that, of the servers
+// themselves.
+func (p *Publisher) near(l *level) bool {
+	if slices.ContainsFunc(l.spots, func(s *spot) bool { return s.answered && s.held }) {
+		return true
+	}
+	w, _ := p.level(l.cell)
+	if w == nil {
+		return true
+	}
+	below := int(w.levels[len(w.levels)-1].cell.Prefix.Level - l.cell.Prefix.Level)
+	for _, o := range p.ways {
+		if o.tree.Name == DimServer {
+			below = min(below, int(o.levels[len(o.levels)-1].cell.Prefix.Level))
+		}
+	}
+	return math.Ldexp(p.ad.hash.fraction(), below) < nearLeaves
+}
 
 // turn returns when to tell a holder again what it is told every so many
 // rounds: at a round that is at least half of Renew from now, and whose number is

@@ -8,13 +8,15 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
-// A rehearsal is a publisher whose messages all arrive at once, at holders that
-// lease whatever they are told.
+// A rehearsal is a publisher whose messages all arrive at once, at holders of
+// leaves at one level, whose tables keep no sample.
 type rehearsal struct {
-	pub  *Publisher
-	now  time.Time
-	peer []dht.Contact
-	told map[dht.PeerID][]time.Time // publishes by holder
+	leaf  int // the level
+	pub   *Publisher
+	now   time.Time
+	peer  []dht.Contact
+	told  map[dht.PeerID][]time.Time // publishes by holder
+	asked int                        // places at tables
 }
 
 func rehearse(rng *rand.Rand, peers int) *rehearsal {
@@ -37,8 +39,11 @@ func (s *rehearsal) step(in PublisherInput) {
 		case SendPublish:
 			s.told[e.To.ID] = append(s.told[e.To.ID], s.now)
 			placing := make(Placing, len(e.Places))
-			for i := range placing {
-				placing[i] = Placed{Verdict: VerdictLeaf, Held: true}
+			for i, at := range e.Places {
+				if placing[i] = (Placed{Verdict: VerdictLeaf, Held: true}); at.Tree != "" && int(at.Level) < s.leaf {
+					placing[i] = Placed{Verdict: VerdictInner, Next: uint8(s.leaf)}
+					s.asked++
+				}
 			}
 			s.step(Published{To: e.To.ID, Places: e.Places, Cells: e.Cells, Placing: placing})
 		case SendWithdraw:
@@ -86,6 +91,39 @@ func TestTurns(t *testing.T) {
 	for round := 4; round < 20; round++ {
 		if n := perRound[round]; n < len(s.told)/4 || n > len(s.told)*3/4 {
 			t.Errorf("round %d: %d of %d holders", round, n, len(s.told))
+		}
+	}
+}
+
+// TestRechecks looks at how often tables that do not keep an ad are asked: more
+// often where its hash is near to those of the sample.
+func TestRechecks(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 5))
+	asked := func(leaf int, hash byte) int {
+		s := rehearse(rng, 100)
+		s.leaf = leaf
+		ad := randomAd(rng, s.now)
+		ad.hash[0], ad.hash[1] = hash, 0
+		s.step(Offer{ad})
+		s.run(2 * time.Minute) // nothing is asked anew so soon
+		before, tables := s.asked, len(s.pub.schema.trees)*Replicas*((leaf+tableBits-1)/tableBits)
+		s.run(100 * time.Minute)
+		return (s.asked - before) / tables
+	}
+	for _, c := range []struct {
+		leaf int
+		hash byte
+		want int
+	}{
+		{1, 255, 10}, // all of two leaves
+		{2, 127, 10},
+		{2, 128, 1},
+		{4, 31, 10},
+		{4, 32, 1},
+		{8, 1, 10}, // and its upper table is one, too
+	} {
+		if got := asked(c.leaf, c.hash); got != c.want {
+			t.Errorf("leaves at level %d, hash %02x: asked %d times in 100 rounds, want %d", c.leaf, c.hash, got, c.want)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package search
 
 import (
-	"encoding/binary"
 	"math"
 	"slices"
 )
@@ -207,5 +206,5 @@ func scoreBounds(n, theta float64) (low, high float64) {
 
 // theta is the threshold as a fraction of all hashes.
 func (k Sketch) theta() float64 {
-	return float64(binary.BigEndian.Uint64(k.bound[:8])) / (1 << 64)
+	return k.bound.fraction()
 }
