@@ -26,13 +26,14 @@ const (
 // Search implements api.Market.
 func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAnswer, error) {
 	begin := time.Now()
-	answer, err := n.find(ctx, req)
+	answer, err := n.answer(ctx, req)
 	if err != nil {
 		return api.SearchAnswer{}, err
 	}
 	out := api.SearchAnswer{
-		Results: []api.Result{}, Complete: answer.Complete, Estimated: answer.Estimated, Requests: answer.Requests,
-		Millis: float64(time.Since(begin)) / float64(time.Millisecond),
+		Results: []api.Result{}, Complete: answer.Complete, Requests: answer.Requests,
+		Estimated: wholeNumber(answer.Matches.Count), Low: wholeNumber(math.Floor(answer.Matches.Low)), Confidence: search.Confidence,
+		High: wholeNumber(math.Ceil(answer.Matches.High)), Millis: float64(time.Since(begin)) / float64(time.Millisecond),
 	}
 	for _, r := range answer.Results {
 		out.Results = append(out.Results, n.result(r.Signed.Ad))
@@ -47,6 +48,31 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 		out.Excluded = append(out.Excluded, n.exclusion(e, answer.hosts))
 	}
 	return out, nil
+}
+
+// wholeNumber rounds how many there are, which is below 2^53.
+func wholeNumber(x float64) int { return int(math.Round(min(x, 1<<53))) }
+
+// answer runs a query, or counts what it would find.
+func (n *Node) answer(ctx context.Context, req api.SearchRequest) (outcome, error) {
+	if !req.Count {
+		return n.find(ctx, req)
+	}
+	if req.Order != "" {
+		return outcome{}, api.Errorf(api.CodeBadRequest, "order: a count has none").WithHint("leave the order out")
+	}
+	q, hosts, err := n.prepare(ctx, req)
+	if err != nil {
+		return outcome{}, err
+	}
+	answer, err := n.index.Count(ctx, q.Where, index.CountOptions{Error: req.Error})
+	if err != nil {
+		return outcome{}, apiError(err)
+	}
+	if math.IsInf(answer.Matches.High, 1) {
+		return outcome{}, api.Errorf(api.CodeUnavailable, "nothing can be counted: %s", answer.Incomplete).WithHint("try again; xeno status shows whether this node is connected")
+	}
+	return outcome{*answer, hosts}, nil
 }
 
 // exclusion says why a server is not among the results, with its values.
@@ -83,11 +109,7 @@ type outcome struct {
 
 // find compiles and runs a query.
 func (n *Node) find(ctx context.Context, req api.SearchRequest) (outcome, error) {
-	if err := n.canSearch(); err != nil {
-		return outcome{}, err
-	}
-	hosts := cel.NewHosts(n.hosts(ctx))
-	q, err := n.compile(req, hosts)
+	q, hosts, err := n.prepare(ctx, req)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -96,6 +118,16 @@ func (n *Node) find(ctx context.Context, req api.SearchRequest) (outcome, error)
 		return outcome{}, apiError(err)
 	}
 	return outcome{*answer, hosts}, nil
+}
+
+// prepare compiles a query, if this node can search.
+func (n *Node) prepare(ctx context.Context, req api.SearchRequest) (search.Query, *cel.Hosts, error) {
+	if err := n.canSearch(); err != nil {
+		return search.Query{}, nil, err
+	}
+	hosts := cel.NewHosts(n.hosts(ctx))
+	q, err := n.compile(req, hosts)
+	return q, hosts, err
 }
 
 // canSearch says what is missing before this node can search.

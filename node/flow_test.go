@@ -144,6 +144,10 @@ func TestFlow(t *testing.T) {
 	if len(found.Results) != 1 || found.Results[0].Server != cheap.ID() || len(found.Excluded) != 1 {
 		t.Errorf("found %+v, want the cheap server, and the dear one excluded", found)
 	}
+	counted, err := client.Search(ctx, api.SearchRequest{Query: `price_hour <= 1.0`, Count: true})
+	if err != nil || counted.Estimated != 1 || counted.Low != 1 || counted.High != 1 || len(counted.Results) != 0 {
+		t.Errorf("counted %+v, %v, want the cheap server", counted, err)
+	}
 	s, err := client.Run(ctx, api.RunRequest{
 		Query: `price_hour <= 1.0`, Terms: api.Terms{Environment: "wasi", Image: image.CID, Args: []string{demo.DefaultArg}},
 	}, func(e api.RunEvent) { t.Logf("%s %s", e.Stage, e.Message) })

@@ -292,7 +292,7 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 		}
 		v.asks[to.ID] = &ask{}
 		v.pending++
-		v.lastAsk, v.patience = now, s.patience(to.ID)
+		v.lastAsk, v.patience = now, patience(s.cfg.Hedge, s.cfg.Near, to.ID)
 		s.send(Ask{To: to, Query: s.cellQuery(v.cell, nil)})
 	}
 	if v.pending > 0 && v.answers < replicas {
@@ -305,15 +305,15 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 
 // patience is how long a holder may take before another one is asked: longer
 // where it is known to be far.
-func (s *Seeker) patience(id dht.PeerID) time.Duration {
-	if s.cfg.Near == nil {
-		return s.cfg.Hedge
+func patience(hedge time.Duration, near func(dht.PeerID) time.Duration, id dht.PeerID) time.Duration {
+	if near == nil {
+		return hedge
 	}
-	rtt := s.cfg.Near(id)
+	rtt := near(id)
 	if rtt >= time.Second {
-		return s.cfg.Hedge // never measured
+		return hedge // never measured
 	}
-	return max(2*s.cfg.Hedge/3, s.cfg.Hedge/3+3*rtt/2)
+	return max(2*hedge/3, hedge/3+3*rtt/2)
 }
 
 // turnPages asks for the rest of replies that were cut, where it is wanted.
@@ -438,10 +438,10 @@ func (s *Seeker) account(a *Answer) {
 	if openCells > 0 {
 		a.Completeness = readCells / openCells
 	}
-	a.Estimated = int(matched + unread*(matched+0.5)/(total+1))
-	a.Estimated = max(a.Estimated, len(s.active))
+	found := float64(len(s.active))
+	a.Matches = Estimate{max(found, matched+unread*(matched+0.5)/(total+1)), found, max(found, matched+unread)}
 	if a.Complete && s.query.Limit == 0 {
-		a.Estimated = len(s.active)
+		a.Matches = Estimate{found, found, found}
 	}
 	for i, p := range s.conjuncts {
 		a.Conditions = append(a.Conditions, Exclusion{p, counts[i]})

@@ -17,13 +17,13 @@ type Answer struct {
 	Completeness float64
 	// Incomplete says why, for people; empty where Complete.
 	Incomplete string
-	// Estimated is how many ads match in the whole network, counted where
+	// Matches is how many ads match in the whole network, counted where
 	// everything was read, else extrapolated.
-	Estimated int
-	Seen      int // distinct ads that were evaluated here or by holders, at least
-	Requests  int // messages to holders and servers, lookups not counted
-	Lookups   int // of holders in the DHT
-	Tree      string
+	Matches  Estimate
+	Seen     int // distinct ads that were evaluated here or by holders, at least
+	Requests int // messages to holders and servers, lookups not counted
+	Lookups  int // of holders in the DHT
+	Tree     string
 	// Conditions are the conjuncts of the query with how many ads each
 	// excluded, the one that excluded the most first.
 	Conditions []Exclusion

@@ -25,7 +25,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Mirrors = h.ownMirrors(c)
 	}
 	reply.Known, reply.Inner, reply.Age = true, c.inner, now.Sub(c.born)
-	ord := h.schema.order(&q.Query)
+	ord, table := h.schema.order(&q.Query), c.inner && c.id.Prefix.table()
 	var matches []*Signed
 	var sample census
 	for _, l := range c.leases {
@@ -35,7 +35,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Total++
 		reply.Digest ^= l.digest()
 		ad := h.newest(l.ad)
-		if q.Sample && len(reply.Sample) < h.cfg.LeafAds/sampleShare {
+		if (q.Sample || q.Count && table) && len(reply.Sample) < h.cfg.LeafAds/sampleShare {
 			reply.Sample = append(reply.Sample, ad) // leases are in the order of hashes
 		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
@@ -49,7 +49,9 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		}
 	}
 	reply.Matched = uint32(len(matches))
-	reply.Ads, reply.More = ord.page(matches, q)
+	if !q.Count || !table {
+		reply.Ads, reply.More = ord.page(matches, q)
+	}
 	for i := range c.children {
 		if len(c.children[i]) > 0 {
 			child := c.child(h.schema, i)

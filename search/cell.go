@@ -120,9 +120,29 @@ func (c *cell) child(s *Schema, i int) Child {
 			out.Holders = append(out.Holders, e.holder)
 		}
 	}
-	m.Count = c.childCount(i)
+	m.Count = c.agreedCount(i)
 	out.Summary = m
 	return out
+}
+
+// agreedCount is the greatest count of child i that two of its holders reach,
+// so that one alone cannot make it greater than it is, nor less than the
+// others say. Where only one told, that counts.
+func (c *cell) agreedCount(i int) uint32 {
+	var most, agreed uint32
+	for _, e := range c.children[i] {
+		switch n := e.summary.Count; {
+		case e.holder.ID.IsZero(): // what was sent down is counted there
+		case n > most:
+			most, agreed = n, most
+		default:
+			agreed = max(agreed, n)
+		}
+	}
+	if agreed > 0 {
+		return agreed
+	}
+	return c.childCount(i)
 }
 
 // learn takes in what a holder told of child i and tells whether the cell's

@@ -5,10 +5,10 @@
 // about them; a Predicate is a condition on ads; a Query adds order and limit.
 // Ads are ordered by one tree for each important dimension; a tree is divided
 // into cells, each held by the participants closest to its key in the DHT.
-// Three machines do the work, each a pure Step(now, input) []Effect: Holder
-// keeps cells, Publisher puts one server's ad where it belongs, Search answers
-// one query. Package node/index carries them over the overlay; package cel
-// reads queries as text.
+// Four machines do the work, each a pure Step(now, input) []Effect: Holder
+// keeps cells, Publisher puts one server's ad where it belongs, Seeker answers
+// one query, Counter estimates how many ads match. Package node/index carries
+// them over the overlay; package cel reads queries as text.
 //
 // # Formats
 //

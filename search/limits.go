@@ -87,6 +87,10 @@ const (
 	maxPlaces = 256
 	// maxReplyBytes bounds the ads in one reply; the rest is asked for again.
 	maxReplyBytes = 192 << 10
+	// maxSampled bounds the sample of an inner cell in a reply.
+	maxSampled = leafAds / sampleShare
+	// maxShown bounds the matches that a leaf shows to who only counts them.
+	maxShown = maxSampled
 	// maxExcluded bounds the excluded ads that one reply carries for Explain.
 	maxExcluded = 16
 

@@ -63,6 +63,7 @@ type CellQuery struct {
 	Explain bool    // return some of the excluded ads too
 	Whole   bool    // return all children, also those that cannot match
 	Sample  bool    // return the sample too, whether it matches or not
+	Count   bool    // only how many match: return the sample of an inner cell instead of matches
 }
 
 // A Child is a range summary as a parent knows it.

@@ -28,6 +28,8 @@ type world struct {
 	leaf   int                 // LeafAds of the holders
 	liars  map[dht.PeerID]bool // name wrong holders when they are consulted
 	told   map[CellID]Mirrors  // what guides say of mirrors
+	// twist, if there is one, changes what a participant answers.
+	twist func(p *peer, q CellQuery, reply *CellReply)
 
 	hiders map[dht.PeerID]bool // leave out what they have when they are asked
 
@@ -252,6 +254,27 @@ func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return w.drive(s)
+}
+
+// count estimates how many ads match.
+func (w *world) count(where Predicate, cfg CounterConfig) Answer {
+	w.t.Helper()
+	c, err := NewCounter(w.schema, where, cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.drive(c).Answer
+}
+
+// A machine is a Seeker or a Counter.
+type machine interface {
+	Step(now time.Time, in SeekerInput) []SeekerEffect
+}
+
+// drive carries out what a machine wants until it has the answer.
+func (w *world) drive(s machine) Finish {
+	w.t.Helper()
 	var answer *Finish
 	var step func(in SeekerInput)
 	step = func(in SeekerInput) {
@@ -268,7 +291,12 @@ func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 			case Ask:
 				var reply *CellReply
 				w.request(e.To.ID, func(p *peer) {
-					w.holder(p, AskCell{e.Query}, func(r HolderEffect) { c := r.(CellReply); reply = w.omit(p, c) })
+					w.holder(p, AskCell{e.Query}, func(r HolderEffect) {
+						c := r.(CellReply)
+						if reply = w.omit(p, c); w.twist != nil {
+							w.twist(p, e.Query, reply)
+						}
+					})
 				}, func(ok bool) {
 					if ok {
 						step(Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})
@@ -288,7 +316,7 @@ func (w *world) finish(q Query, cfg SeekerConfig) Finish {
 	step(Start{})
 	for i := 0; answer == nil; i++ {
 		if i > 600 {
-			w.t.Fatalf("the query does not end: %v", q)
+			w.t.Fatal("the query does not end")
 		}
 		w.run(100 * time.Millisecond)
 	}

@@ -201,7 +201,8 @@ func (r *repetition) askAll(ctx context.Context, a trial.Algorithm, out *report.
 				return classes, err
 			}
 			sample := report.Sample{
-				At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, True: want.matches, Complete: o.Complete,
+				At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, Low: o.Low, High: o.High, Bounded: o.Bounded,
+				True: want.matches, Complete: o.Complete,
 			}
 			if !task.Count {
 				sample.Recall = want.recall(o.Servers)

@@ -340,7 +340,8 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 		}
 		want := &r.wanted[class][i]
 		sample := report.Sample{
-			At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, True: want.matches, Complete: o.Complete,
+			At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, Low: o.Low, High: o.High, Bounded: o.Bounded,
+			True: want.matches, Complete: o.Complete,
 		}
 		if class != trial.Count {
 			sample.Recall = want.recall(o.Servers)

@@ -965,6 +965,7 @@ type SearchAsk struct {
 	Explain       bool                   `protobuf:"varint,8,opt,name=explain,proto3" json:"explain,omitempty"`
 	Whole         bool                   `protobuf:"varint,9,opt,name=whole,proto3" json:"whole,omitempty"`    // also children that cannot match
 	Sample        bool                   `protobuf:"varint,10,opt,name=sample,proto3" json:"sample,omitempty"` // also the ads with the smallest hashes, to judge queries by
+	Count         bool                   `protobuf:"varint,11,opt,name=count,proto3" json:"count,omitempty"`   // only how many match: of an inner cell the sample instead of matches
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1065,6 +1066,13 @@ func (x *SearchAsk) GetWhole() bool {
 func (x *SearchAsk) GetSample() bool {
 	if x != nil {
 		return x.Sample
+	}
+	return false
+}
+
+func (x *SearchAsk) GetCount() bool {
+	if x != nil {
+		return x.Count
 	}
 	return false
 }
@@ -1807,7 +1815,7 @@ const file_search_proto_rawDesc = "" +
 	"\x05level\x18\x01 \x01(\rR\x05level\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
-	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xaa\x02\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xc0\x02\n" +
 	"\tSearchAsk\x12.\n" +
 	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x14\n" +
 	"\x05where\x18\x02 \x01(\fR\x05where\x12\x19\n" +
@@ -1819,7 +1827,8 @@ const file_search_proto_rawDesc = "" +
 	"\aexplain\x18\b \x01(\bR\aexplain\x12\x14\n" +
 	"\x05whole\x18\t \x01(\bR\x05whole\x12\x16\n" +
 	"\x06sample\x18\n" +
-	" \x01(\bR\x06sample\"\x82\x02\n" +
+	" \x01(\bR\x06sample\x12\x14\n" +
+	"\x05count\x18\v \x01(\bR\x05count\"\x82\x02\n" +
 	"\vSearchChild\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x127\n" +

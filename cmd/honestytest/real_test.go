@@ -137,7 +137,7 @@ func (c *cluster) search(t *testing.T, q searching) (out finding) {
 		t.Errorf("host %d: %v", q.client, err)
 		return out
 	}
-	out = finding{complete: a.Complete, matches: a.Estimated, requests: a.Requests, lookups: a.Lookups, took: time.Since(begin)}
+	out = finding{complete: a.Complete, matches: int(a.Matches.Count), requests: a.Requests, lookups: a.Lookups, took: time.Since(begin)}
 	for _, r := range a.Results {
 		out.servers = append(out.servers, c.number[r.Signed.Ad.Server])
 	}

@@ -23,6 +23,9 @@ const (
 	// maxResults bounds a search answer, see maxAnswer.
 	maxResults     = 1000
 	defaultResults = 10
+	// leastError bounds what error of a count may be asked for: below it every
+	// cell is read, as in a search without a limit.
+	leastError = 1e-6
 	// maxPlaceParts bounds the groups, and the rules of each kind, of a
 	// placement: what package search takes.
 	maxPlaceParts = 16

@@ -15,6 +15,11 @@ type SearchRequest struct {
 	Limit int `json:"limit,omitempty"`
 	// Explain asks which condition excluded which server.
 	Explain bool `json:"explain,omitempty"`
+	// Count asks only how many servers fit, which costs a few messages.
+	Count bool `json:"count,omitempty"`
+	// Error is how far the bounds of a count may lie from it, as a part of it;
+	// 0: a tenth, or what a few messages give.
+	Error float64 `json:"error,omitempty"`
 }
 
 // SearchAnswer is the outcome of a query.
@@ -22,10 +27,17 @@ type SearchAnswer struct {
 	// Results are the servers that fit, best first, each verified with the
 	// server itself.
 	Results []Result `json:"results"`
-	// Complete tells that no server that fits is missing but for the limit.
+	// Complete tells that no server that fits is missing but for the limit; of a
+	// count, that it is exact.
 	Complete bool `json:"complete"`
 	// Estimated is how many servers are thought to match.
 	Estimated int `json:"estimated"`
+	// Low is how many match at least, with Confidence.
+	Low int `json:"low"`
+	// High is how many match at most, with Confidence.
+	High int `json:"high"`
+	// Confidence is in what part of cases the bounds hold the truth.
+	Confidence float64 `json:"confidence"`
 	// Requests is how many messages the query cost.
 	Requests int `json:"requests"`
 	// Millis is how long it took.

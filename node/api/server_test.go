@@ -169,6 +169,15 @@ func TestCallsMatchDocument(t *testing.T) {
 	if len(found.Results) != 3 || len(found.Excluded) != 1 {
 		t.Errorf("search: %+v", found)
 	}
+	counted, err := c.Search(ctx, api.SearchRequest{Query: "free.cpus >= 4", Count: true, Error: 0.01})
+	want("", err)
+	if counted.Low > counted.Estimated || counted.High < counted.Estimated || counted.High == 0 || len(counted.Results) > 0 {
+		t.Errorf("count: %+v", counted)
+	}
+	for _, bad := range []api.SearchRequest{{Error: 0.1}, {Count: true, Error: -1}, {Count: true, Error: 1.5}} {
+		_, err = c.Search(ctx, bad)
+		want(api.CodeBadRequest, err)
+	}
 	callPlace(t, c, want)
 	order, err := c.CreateOrder(ctx, api.OrderRequest{ID: apitest.ID("order"), Amount: 10 * ledger.Unit})
 	want("", err)

@@ -151,7 +151,7 @@ func askToWire(q search.CellQuery) (*wire.SearchAsk, error) {
 	}
 	w := &wire.SearchAsk{
 		Cell: cellToWire(q.Cell), Where: where, OrderBy: q.Query.OrderBy, Desc: q.Query.Desc,
-		Limit: uint32(q.Query.Limit), Explain: q.Explain, Whole: q.Whole, Sample: q.Sample, //nolint:gosec // Check bounds Limit
+		Limit: uint32(q.Query.Limit), Explain: q.Explain, Whole: q.Whole, Sample: q.Sample, Count: q.Count, //nolint:gosec // Check bounds Limit
 	}
 	if o := q.Query.Origin; o != nil {
 		w.Origin = append(append(w.Origin, o.Vec[:]...), o.Height)
@@ -179,7 +179,7 @@ func askFromWire(s *search.Schema, w *wire.SearchAsk) (q search.CellQuery, err e
 		return q, fmt.Errorf("%w: limit %d", errMessage, w.GetLimit())
 	}
 	q.Query = search.Query{Where: where, OrderBy: w.GetOrderBy(), Desc: w.GetDesc(), Limit: int(w.GetLimit())}
-	q.Explain, q.Whole, q.Sample = w.GetExplain(), w.GetWhole(), w.GetSample()
+	q.Explain, q.Whole, q.Sample, q.Count = w.GetExplain(), w.GetWhole(), w.GetSample(), w.GetCount()
 	if o := w.GetOrigin(); len(o) > 0 {
 		c := dht.NewCoordinate()
 		if len(o) != len(c.Vec)+1 {

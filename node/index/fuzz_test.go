@@ -66,6 +66,10 @@ func FuzzServe(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	count, err := askToWire(search.CellQuery{Cell: search.Root("arch"), Query: search.Query{Where: search.Has{Dim: "arch"}}, Whole: true, Count: true})
+	if err != nil {
+		f.Fatal(err)
+	}
 	id := make([]byte, 32)
 	update := updateToWire(search.MirrorUpdate{
 		Cell: cell, To: 2, Whole: true, Gone: []search.Hash{{1}}, Bare: []int{1}, Beside: someMirrors(),
@@ -73,6 +77,7 @@ func FuzzServe(f *testing.F) {
 	})
 	for _, req := range []*wire.SearchRequest{
 		{Kind: &wire.SearchRequest_Ask{Ask: ask}},
+		{Kind: &wire.SearchRequest_Ask{Ask: count}},
 		{Kind: &wire.SearchRequest_Publish{Publish: &wire.SearchPublish{Ad: []byte{1}, Places: []*wire.SearchPlacement{{Tree: "arch"}}}}},
 		{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
 			Child: cellToWire(cell), Summary: summaryToWire(schema.NewSummary()), Epoch: 1, Addrs: []string{"/ip4/192.0.2.1/tcp/1"},
@@ -142,30 +147,46 @@ func FuzzReply(f *testing.F) {
 		if err != nil {
 			return
 		}
-		seeker, err := search.NewSeeker(schema, search.Query{Where: search.Has{Dim: "arch"}, Limit: 5, OrderBy: "free_cpu"}, search.SeekerConfig{Budget: 50})
+		where := search.Has{Dim: "arch"}
+		seeker, err := search.NewSeeker(schema, search.Query{Where: where, Limit: 5, OrderBy: "free_cpu"}, search.SeekerConfig{Budget: 50})
 		if err != nil {
 			t.Fatal(err)
 		}
-		now := time.Unix(1_800_000_000, 0)
-		todo := seeker.Step(now, search.Start{})
-		for steps := 0; len(todo) > 0; steps++ {
-			if steps > 10_000 {
-				t.Fatal("the query does not end")
-			}
-			e := todo[0]
-			todo = todo[1:]
-			switch e := e.(type) {
-			case search.Locate:
-				todo = append(todo, seeker.Step(now, search.Located{Cell: e.Cell, Holders: []dht.Contact{{ID: dht.PeerID{9}}}})...)
-			case search.Ask:
-				todo = append(todo, seeker.Step(now, search.Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})...)
-			case search.Finish:
-				return
-			case search.Consult, search.Verify, search.Wake:
-			}
+		counter, err := search.NewCounter(schema, where, search.CounterConfig{Error: 0.01, Budget: 50})
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Fatal("the query neither ends nor waits")
+		mislead(t, seeker, reply)
+		e := mislead(t, counter, reply).Answer.Matches
+		if !(0 <= e.Low && e.Low <= e.Count && e.Count <= e.High) {
+			t.Fatalf("%g is not between %g and %g", e.Count, e.Low, e.High)
+		}
 	})
+}
+
+// mislead gives a machine the same reply for every cell, until it has enough.
+func mislead(t *testing.T, m machine, reply *search.CellReply) search.Finish {
+	t.Helper()
+	now := time.Unix(1_800_000_000, 0)
+	todo := m.Step(now, search.Start{})
+	for steps := 0; len(todo) > 0; steps++ {
+		if steps > 10_000 {
+			t.Fatal("the query does not end")
+		}
+		e := todo[0]
+		todo = todo[1:]
+		switch e := e.(type) {
+		case search.Locate:
+			todo = append(todo, m.Step(now, search.Located{Cell: e.Cell, Holders: []dht.Contact{{ID: dht.PeerID{9}}}})...)
+		case search.Ask:
+			todo = append(todo, m.Step(now, search.Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})...)
+		case search.Finish:
+			return e
+		case search.Consult, search.Verify, search.Wake:
+		}
+	}
+	t.Fatal("the query neither ends nor waits")
+	return search.Finish{}
 }
 
 // FuzzGuide checks that no hint of a hostile participant panics, and that a

@@ -283,4 +283,14 @@ func testOracle(t *testing.T) {
 	t.Logf("settled %s after the deaths", time.Since(deaths))
 	time.Sleep(4 * time.Minute)
 	check()
+	for i := range queries / 4 {
+		q := query(rng)
+		a, err := c.services[i%(hosts-hosts/3)].Count(t.Context(), q.Where, index.CountOptions{Error: 1e-6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := float64(len(c.schema.Select(search.Query{Where: q.Where}, ads))); a.Matches.Count != want || !a.Complete {
+			t.Errorf("%v: %+v, complete %v (%s), want %g", q.Where, a.Matches, a.Complete, a.Incomplete, want)
+		}
+	}
 }

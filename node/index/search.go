@@ -25,16 +25,20 @@ type Options struct {
 	Budget int
 }
 
+// CountOptions say how a count is made. The zero value is what people want.
+type CountOptions struct {
+	// Error is how far the bounds may lie from the number, as a part of it; 0
+	// means a tenth.
+	Error float64
+	// Budget bounds the messages; 0 means 16, and 2,000 with an Error.
+	Budget int
+}
+
 // Search answers a query. It ends with ctx at the latest, and then returns
 // what it has, saying that it is not complete; a context without a deadline
 // gets 30 s. The error wraps search.ErrBadQuery, ErrClosed or nothing that a
 // caller can act on.
 func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*search.Answer, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, searchTimeout)
-		defer cancel()
-	}
 	known, sample := s.known()
 	machine, err := search.NewSeeker(s.schema, q, search.SeekerConfig{
 		Replicas: opts.Replicas, Budget: opts.Budget, Young: 7 * s.cfg.Renew,
@@ -44,12 +48,41 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	if err != nil {
 		return nil, err
 	}
+	return s.carryOut(ctx, machine)
+}
+
+// Count estimates how many ads satisfy where, nil all of them, with bounds. It
+// ends with ctx as Search does, and its errors are the same. The answer has no
+// results.
+func (s *Service) Count(ctx context.Context, where search.Predicate, opts CountOptions) (*search.Answer, error) {
+	known, sample := s.known()
+	machine, err := search.NewCounter(s.schema, where, search.CounterConfig{
+		Error: opts.Error, Budget: opts.Budget, Known: known, Sample: sample, Guides: s.overlay.Neighbours(search.Guides), Near: s.near,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.carryOut(ctx, machine)
+}
+
+// A machine is a search.Seeker or a search.Counter.
+type machine interface {
+	Step(now time.Time, in search.SeekerInput) []search.SeekerEffect
+}
+
+// carryOut does what a machine wants until it has the answer.
+func (s *Service) carryOut(ctx context.Context, m machine) (*search.Answer, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, searchTimeout)
+		defer cancel()
+	}
 	run := &seeking{service: s, inputs: make(chan search.SeekerInput, 64), done: make(chan struct{})}
 	defer run.wg.Wait()
 	defer close(run.done)
 	calls, cancel := context.WithCancel(ctx)
 	defer cancel()
-	finish, err := run.drive(calls, machine)
+	finish, err := run.drive(calls, m)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +102,7 @@ func (s *Service) near(id dht.PeerID) time.Duration {
 	return time.Second
 }
 
-// seeking carries out what one search.Seeker wants. The goroutine in drive
+// seeking carries out what one machine wants. The goroutine in drive
 // owns the machine.
 type seeking struct {
 	service *Service
@@ -79,7 +112,7 @@ type seeking struct {
 }
 
 // drive feeds the machine until it has the answer.
-func (r *seeking) drive(ctx context.Context, machine *search.Seeker) (search.Finish, error) {
+func (r *seeking) drive(ctx context.Context, m machine) (search.Finish, error) {
 	wake := time.NewTimer(time.Hour)
 	defer wake.Stop()
 	over := ctx.Done()
@@ -87,7 +120,7 @@ func (r *seeking) drive(ctx context.Context, machine *search.Seeker) (search.Fin
 	for {
 		now := time.Now()
 		var due time.Time // of several wakes the first counts: it brings the others
-		for _, e := range machine.Step(now, in) {
+		for _, e := range m.Step(now, in) {
 			if f, ok := e.(search.Finish); ok {
 				return f, nil
 			}

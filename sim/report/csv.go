@@ -12,7 +12,7 @@ import (
 func (r *Report) WriteSamples(w io.Writer) error {
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{ // Flush keeps the error
-		"seed", "algorithm", "class", "warm", "at_ms", "latency_ms", "latency_factor", "requests", "recall", "estimated", "true", "complete",
+		"seed", "algorithm", "class", "warm", "at_ms", "latency_ms", "latency_factor", "requests", "recall", "estimated", "low", "high", "true", "complete",
 	})
 	for i := range r.Runs {
 		run := &r.Runs[i]
@@ -21,7 +21,7 @@ func (r *Report) WriteSamples(w io.Writer) error {
 				for _, s := range c.Samples {
 					_ = out.Write([]string{
 						strconv.FormatUint(run.Seed, 10), a.Name, c.Name, strconv.FormatBool(c.Warm), plain(millis(s.At)), plain(millis(s.Latency)),
-						plain(run.Factor(s.Latency)), strconv.Itoa(s.Requests), plain(s.Recall), plain(s.Estimated), strconv.Itoa(s.True),
+						plain(run.Factor(s.Latency)), strconv.Itoa(s.Requests), plain(s.Recall), plain(s.Estimated), s.bound(s.Low), s.bound(s.High), strconv.Itoa(s.True),
 						strconv.FormatBool(s.Complete),
 					})
 				}
@@ -30,6 +30,14 @@ func (r *Report) WriteSamples(w io.Writer) error {
 	}
 	out.Flush()
 	return out.Error()
+}
+
+// bound prints one of the bounds, nothing where there is none.
+func (s Sample) bound(x float64) string {
+	if !s.Bounded || math.IsInf(x, 0) {
+		return ""
+	}
+	return plain(x)
 }
 
 // WriteSummaries writes every figure of several reports as a line of CSV with

@@ -42,7 +42,7 @@ func WriteFigures(w io.Writer, all []*Summary) error {
 // legend says what the cells are, and of how many queries.
 func legend(all []*Summary) string {
 	var b strings.Builder
-	b.WriteString("Requests p50 / p99; latency p50 / p99 in L, the median latency of a plain lookup in the same network; recall, or how far a count is off at the median. " +
+	b.WriteString("Requests p50 / p99; latency p50 / p99 in L, the median latency of a plain lookup in the same network; recall, or how far a count is off p50 / p99. " +
 		"A number of queries in brackets: fewer than the others were asked, because each takes so many messages. Means over the seeds.\n")
 	for _, s := range all {
 		fmt.Fprintf(&b, "\n- %d servers: %s, L = %s ms, %d queries a class.", s.Engine.Nodes, s.seeds(), digits(s.UnitMillis), most(s.Rows))
@@ -73,7 +73,7 @@ func figuresOf(rows []Row, algorithm string, asked int) string {
 	switch {
 	case !says(algorithm, Recall):
 	case r.Class == "count":
-		text += "; off " + percent(r.Figures[EstimateError].Value) + " %"
+		text += "; off " + percent(r.Figures[EstimateError].Value) + " / " + percent(r.Figures[EstimateWorst].Value) + " %"
 	default:
 		text += "; " + percent(r.Figures[Recall].Value) + " %"
 	}

@@ -52,6 +52,7 @@ func round(x float64) float64 {
 func (s Sample) MarshalJSON() ([]byte, error) {
 	type fields Sample // without this method
 	s.Recall, s.Estimated = finite(s.Recall), finite(s.Estimated)
+	s.Low, s.High = finite(s.Low), finite(min(s.High, math.MaxFloat64))
 	return json.Marshal(fields(s))
 }
 

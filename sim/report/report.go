@@ -65,8 +65,11 @@ type Sample struct {
 	Requests  int           `json:"requests"`
 	Recall    float64       `json:"recall"`    // 0 to 1, against the oracle; of counts, 1
 	Estimated float64       `json:"estimated"` // how many match, says the answer
-	True      int           `json:"true"`      // and the oracle
-	Complete  bool          `json:"complete"`  // the answer says it is
+	Low       float64       `json:"low"`       // between which that lies, says the answer, where Bounded
+	High      float64       `json:"high"`
+	Bounded   bool          `json:"bounded,omitempty"`
+	True      int           `json:"true"`     // and the oracle
+	Complete  bool          `json:"complete"` // the answer says it is
 }
 
 // Load says how the messages of a class's queries fell on the nodes.

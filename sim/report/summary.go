@@ -19,7 +19,9 @@ const (
 	RequestsMean  = "requests_mean"
 	Recall        = "recall"
 	EstimateError = "estimate_error_p50" // of how many match, as a part of how many do
-	Complete      = "complete"           // part of answers that say so
+	EstimateWorst = "estimate_error_p99"
+	Coverage      = "estimate_coverage" // part of answers whose bounds have the truth between them
+	Complete      = "complete"          // part of answers that say so
 	LoadMaxShare  = "load_max_share"
 	Refresh       = "messages_per_refresh"
 )
@@ -39,7 +41,7 @@ const (
 func Figures() []string {
 	return []string{
 		FactorP50, FactorP99, MillisP50, MillisP99, RequestsP50, RequestsP99, RequestsMean,
-		Recall, EstimateError, Complete, LoadMaxShare, Refresh,
+		Recall, EstimateError, EstimateWorst, Coverage, Complete, LoadMaxShare, Refresh,
 	}
 }
 
@@ -247,13 +249,16 @@ func (r *Report) row(algorithm, class string, warm bool) (Row, bool) {
 
 // figures computes those of one run.
 func (r *Run) figures(c *Class, refresh float64) map[string]Estimate {
-	var factors, latencies, requests, recalls, errs, complete []float64
+	var factors, latencies, requests, recalls, errs, covered, complete []float64
 	for _, s := range c.Samples {
 		factors = append(factors, r.Factor(s.Latency))
 		latencies = append(latencies, millis(s.Latency))
 		requests = append(requests, float64(s.Requests))
 		recalls = append(recalls, s.Recall)
 		errs = append(errs, math.Abs(s.Estimated-float64(s.True))/float64(max(1, s.True)))
+		if s.Bounded {
+			covered = append(covered, part(s.Low <= float64(s.True) && float64(s.True) <= s.High))
+		}
 		complete = append(complete, part(s.Complete))
 	}
 	for _, values := range [][]float64{factors, latencies, requests, errs} {
@@ -263,7 +268,8 @@ func (r *Run) figures(c *Class, refresh float64) map[string]Estimate {
 		FactorP50: percentile(factors, 0.5), FactorP99: percentile(factors, 0.99),
 		MillisP50: percentile(latencies, 0.5), MillisP99: percentile(latencies, 0.99),
 		RequestsP50: percentile(requests, 0.5), RequestsP99: percentile(requests, 0.99), RequestsMean: mean(requests),
-		Recall: mean(recalls), EstimateError: percentile(errs, 0.5), Complete: mean(complete),
+		Recall: mean(recalls), EstimateError: percentile(errs, 0.5), EstimateWorst: percentile(errs, 0.99), Coverage: mean(covered),
+		Complete:     mean(complete),
 		LoadMaxShare: bare(c.Load.MaxShare), Refresh: bare(refresh),
 	}
 }

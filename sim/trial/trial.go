@@ -57,6 +57,8 @@ type Hop struct {
 type Outcome struct {
 	Servers   []network.NodeID // in order where the query has one
 	Estimated float64          // how many match in all; of count tasks, the answer
+	Low, High float64          // between which that lies, as far as the algorithm knows
+	Bounded   bool             // it says between which
 	Requests  int              // sent for the task, lookups included; one with its answer counts once
 	Latency   time.Duration    // from the start to the answer
 	Complete  bool

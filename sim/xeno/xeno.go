@@ -98,12 +98,17 @@ func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse, sample sea
 // Name returns "xeno".
 func (x *Xeno) Name() string { return "xeno" }
 
-// seeking carries out what one Seeker wants.
+// A machine is a Seeker or a Counter.
+type machine interface {
+	Step(now time.Time, input search.SeekerInput) []search.SeekerEffect
+}
+
+// seeking carries out what one Seeker or Counter wants.
 type seeking struct {
 	x        *Xeno
 	net      *network.Network
 	task     trial.Task
-	machine  *search.Seeker
+	machine  machine
 	begin    time.Duration
 	requests int
 	trace    func(trial.Hop)
@@ -113,22 +118,32 @@ type seeking struct {
 // Start implements trial.Algorithm.
 func (x *Xeno) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outcome)) {
 	s := &seeking{x: x, net: x.net, task: t, begin: x.net.Now(), trace: trace, done: done}
-	known, sample := x.known(t.Client)
 	x.asked++
-	machine, err := search.NewSeeker(x.schema, t.Query, search.SeekerConfig{
-		Seed: x.asked, Verify: x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: func(id dht.PeerID) time.Duration {
-			to, ok := s.net.NodeOf(id)
-			if !ok {
-				return time.Second
-			}
-			return s.net.RTT(t.Client, to)
-		},
-	})
-	if err != nil {
+	var err error
+	if s.machine, err = s.make(); err != nil {
 		panic("xeno: a query that the schema refuses: " + err.Error())
 	}
-	s.machine = machine
 	s.net.After(0, func() { s.step(search.Start{}) })
+}
+
+func (s *seeking) make() (machine, error) {
+	known, sample := s.x.known(s.task.Client)
+	if s.task.Count {
+		return search.NewCounter(s.x.schema, s.task.Query.Where, search.CounterConfig{
+			Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
+		})
+	}
+	return search.NewSeeker(s.x.schema, s.task.Query, search.SeekerConfig{
+		Seed: s.x.asked, Verify: s.x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
+	})
+}
+
+func (s *seeking) near(id dht.PeerID) time.Duration {
+	to, ok := s.net.NodeOf(id)
+	if !ok {
+		return time.Second
+	}
+	return s.net.RTT(s.task.Client, to)
 }
 
 func (s *seeking) step(in search.SeekerInput) {
@@ -226,7 +241,8 @@ func (s *seeking) hop(at time.Duration, to network.NodeID, what string, ok bool)
 func (s *seeking) finish(f search.Finish) {
 	s.x.remember(s.task.Client, f.Seen, f.Sample)
 	out := trial.Outcome{
-		Estimated: float64(f.Answer.Estimated), Requests: s.requests, Latency: s.net.Now() - s.begin, Complete: f.Answer.Complete,
+		Estimated: f.Answer.Matches.Count, Low: f.Answer.Matches.Low, High: f.Answer.Matches.High, Bounded: true,
+		Requests: s.requests, Latency: s.net.Now() - s.begin, Complete: f.Answer.Complete,
 	}
 	for _, r := range f.Answer.Results {
 		if id, ok := s.net.NodeOf(r.Signed.Ad.Server); ok {

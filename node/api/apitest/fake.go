@@ -141,7 +141,11 @@ func (b *Backend) Search(_ context.Context, req api.SearchRequest) (api.SearchAn
 			Rates: rates(i), RTTMillis: float64(i) + 0.5,
 		})
 	}
-	answer.Estimated = len(answer.Results)
+	n := len(answer.Results)
+	answer.Estimated, answer.Low, answer.High, answer.Confidence = n, n, n, 0.95
+	if req.Count {
+		answer.Results, answer.High, answer.Complete = nil, n+2, false
+	}
 	if req.Explain {
 		answer.Conditions = []api.Condition{{Text: req.Query, Excluded: 1}}
 		answer.Excluded = []api.Exclusion{{Server: Peer("perth"), Name: "perth", Condition: req.Query, Reason: "place is perth"}}
