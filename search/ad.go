@@ -39,6 +39,7 @@ type Signed struct {
 	Envelope []byte // marshalled ledger.Envelope
 	hash     Hash
 	size     int
+	group    string // of its addresses
 }
 
 // A Vouch tells who stands behind a server: it verifies the credential that
@@ -113,7 +114,7 @@ func newSigned(ad *Ad, envelope []byte, owner string) *Signed {
 	if owner != "" {
 		ad.Attributes[DimOwner] = Text(owner)
 	}
-	return &Signed{Ad: ad, Envelope: envelope, hash: HashOf(ad.Server), size: len(envelope)}
+	return &Signed{Ad: ad, Envelope: envelope, hash: HashOf(ad.Server), size: len(envelope), group: groupOf(ad.Addrs)}
 }
 
 // Assume returns ad as if Open had taken it from an envelope and owner stood

@@ -17,6 +17,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		c, reply.Mirrored, reply.Mirrors = r.cell, true, r.beside
 	}
 	if c == nil {
+		h.want(now, q.Cell)
 		return reply
 	}
 	c.turn++

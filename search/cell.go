@@ -30,6 +30,7 @@ type entry struct {
 // leased ads and the children: the mode only decides where publishers go.
 type cell struct {
 	id       CellID
+	at       dht.Position
 	born     time.Time
 	inner    bool
 	changed  time.Time // when inner last changed

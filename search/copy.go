@@ -58,14 +58,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		c.born, c.inner = in.Born, in.Inner
 	}
 	for _, l := range in.Leases {
-		i, held := c.find(l.Ad.hash)
-		switch {
-		case !now.Before(l.Until) || h.newest(l.Ad).Ad.Seq > l.Ad.Ad.Seq:
-		case held && !c.leases[i].until.Before(l.Until):
-		case !held && (h.full(Publish{From: l.From, Ad: l.Ad}) || len(c.leases) >= maxOverflow*h.cfg.LeafAds):
-		default:
-			h.put(c, lease{ad: l.Ad, from: l.From, until: l.Until})
-		}
+		h.keep(now, c, l)
 	}
 	for _, t := range in.Children {
 		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {

@@ -29,6 +29,10 @@ type HolderConfig struct {
 	// MaxPerPublisher bounds the leases that one participant may place; 0
 	// means 4,096: thirty trees at a few levels for some servers.
 	MaxPerPublisher int
+	// MaxPerGroup bounds the leases of servers whose addresses lie in one IPv4
+	// network of 24 bits, one IPv6 network of 48, or have one name; 0 means a
+	// quarter of MaxAds, so that nobody crowds the others out.
+	MaxPerGroup int
 	// LeafAds is how many ads a leaf cell holds before it becomes inner; 0
 	// means 256. More makes queries read fewer, larger cells. A quarter of it
 	// is the sample of an inner cell, and how few ads make it a leaf again.
@@ -41,12 +45,14 @@ func (c HolderConfig) withDefaults() HolderConfig {
 	c.MaxAds = cmp.Or(c.MaxAds, 200_000)
 	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
 	c.MaxPerPublisher = cmp.Or(c.MaxPerPublisher, 4096)
+	c.MaxPerGroup = cmp.Or(c.MaxPerGroup, max(1, c.MaxAds/4))
 	c.LeafAds = cmp.Or(c.LeafAds, leafAds)
 	return c
 }
 
 // A HolderInput is something that happens to a Holder: Publish, Withdraw,
-// Push, Pushed, AskCell, Restore, MirrorCell, Recruits, Mirrored or HolderTick.
+// Push, Pushed, AskCell, Neighbourhood, Reconcile, Reconciled, Fetch, Fetched,
+// Restore, MirrorCell, Recruits, Mirrored or HolderTick.
 //
 //sumtype:decl
 type HolderInput interface{ holderInput() }
@@ -96,9 +102,9 @@ func (Pushed) holderInput()     {}
 func (AskCell) holderInput()    {}
 func (HolderTick) holderInput() {}
 
-// A HolderEffect is what a Holder wants done: Placing, PushReply, CellReply,
-// MirrorReply, SendPush, Recruit or SendMirror. Answers come first, at most one
-// for an input.
+// A HolderEffect is what a Holder wants done: an answer (Placing, PushReply,
+// CellReply, MirrorReply, Inventory or Handed, at most one for an input),
+// SendPush, Recruit, SendMirror, SendReconcile or SendFetch.
 //
 //sumtype:decl
 type HolderEffect interface{ holderEffect() }
@@ -144,6 +150,8 @@ type Holder struct {
 	order   []CellID // the cells in the order of their making, for ticks
 	ads     map[dht.PeerID]*shared
 	placed  map[dht.PeerID]int // leases by publisher
+	groups  map[string]int     // leases by address group
+	around  neighbourhood
 	leases  int
 	bytes   int
 	stats   HolderStats
@@ -165,7 +173,7 @@ type shared struct {
 func NewHolder(schema *Schema, cfg HolderConfig) *Holder {
 	return &Holder{
 		schema: schema, cfg: cfg.withDefaults(),
-		cells: make(map[CellID]*cell), ads: make(map[dht.PeerID]*shared), placed: make(map[dht.PeerID]int),
+		cells: make(map[CellID]*cell), ads: make(map[dht.PeerID]*shared), placed: make(map[dht.PeerID]int), groups: make(map[string]int),
 		replicas: make(map[CellID]*replica),
 	}
 }
@@ -209,6 +217,16 @@ func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
 		h.recruits(now, in)
 	case Mirrored:
 		h.mirroredBy(now, in)
+	case Neighbourhood:
+		h.neighbourhood(in)
+	case Reconcile:
+		h.reconcile(now, in)
+	case Reconciled:
+		h.reconciled(now, in)
+	case Fetch:
+		h.hand(now, in)
+	case Fetched:
+		h.fetched(now, in)
 	case HolderTick:
 		h.tick(now)
 	}
@@ -241,6 +259,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			return refused
 		}
 		c = h.make(now, id)
+		h.want(now, id)
 	}
 	at, held := c.find(in.Ad.hash)
 	next := c.next(key)
@@ -343,12 +362,13 @@ func (h *Holder) full(in Publish) bool {
 	if h.ads[in.Ad.Ad.Server] == nil {
 		size = in.Ad.size
 	}
-	return h.leases >= h.cfg.MaxAds || h.bytes+size > h.cfg.MaxBytes || h.placed[in.From] >= h.cfg.MaxPerPublisher
+	return h.leases >= h.cfg.MaxAds || h.bytes+size > h.cfg.MaxBytes ||
+		h.placed[in.From] >= h.cfg.MaxPerPublisher || h.groups[in.Ad.group] >= h.cfg.MaxPerGroup
 }
 
 func (h *Holder) make(now time.Time, id CellID) *cell {
 	// Epochs begin at the time, so that they grow over restarts too.
-	c := &cell{id: id, born: now, changed: now, told: h.schema.NewSummary(), epoch: uint64(now.UnixMilli()), dirty: true}
+	c := &cell{id: id, at: id.Key().Position(), born: now, changed: now, told: h.schema.NewSummary(), epoch: uint64(now.UnixMilli()), dirty: true}
 	h.cells[id] = c
 	h.order = append(h.order, id)
 	return c
@@ -366,6 +386,7 @@ func (h *Holder) put(c *cell, l lease) {
 	}
 	h.leases++
 	h.placed[l.from]++
+	h.groups[l.ad.group]++
 	if c.id.Prefix.Level > 0 && !c.dirty {
 		c.dirty = !c.told.covers(c.summaryOf(h.schema, l.ad))
 	}
@@ -414,6 +435,9 @@ func (h *Holder) release(l lease) {
 	h.leases--
 	if h.placed[l.from]--; h.placed[l.from] <= 0 {
 		delete(h.placed, l.from)
+	}
+	if h.groups[l.ad.group]--; h.groups[l.ad.group] <= 0 {
+		delete(h.groups, l.ad.group)
 	}
 	server := l.ad.Ad.Server
 	if s := h.ads[server]; s != nil {

@@ -29,6 +29,16 @@ const (
 	LeaseRounds = 5
 	// LeastWake is the shortest time between two ticks of a Publisher.
 	LeastWake = 10 * time.Millisecond
+	// MaxHandoffs bounds the questions to other holders that wait, of which one
+	// is under way at a time; those beyond it are repeated with the next
+	// inventory.
+	MaxHandoffs = 256
+	// ReconcileNear is how many neighbours a holder compares its cells with: the
+	// others that are among the closest to them stand among the nearest 16.
+	ReconcileNear = 16
+	// reconcileAtFirst and reconcileEvery are the intervals of ReconcileAfter.
+	reconcileAtFirst = 2 * time.Second
+	reconcileEvery   = time.Minute
 	// WithdrawTries is how often a withdrawal is sent to a holder that does not
 	// answer; what is not withdrawn stays until its lease ends.
 	WithdrawTries = 3

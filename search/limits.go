@@ -91,6 +91,14 @@ const (
 	maxSampled = leafAds / sampleShare
 	// maxShown bounds the matches that a leaf shows to who only counts them.
 	maxShown = maxSampled
+	// maxInventory bounds the cells in one: a participant of a large
+	// network has a dozen, one of twenty some hundreds, which take turns.
+	maxInventory = 256
+	// maxFetches bounds the cells that one inventory makes a holder ask for.
+	maxFetches = 32
+	// maxWanted bounds the cells that were asked for because somebody took it
+	// for a holder.
+	maxWanted = 256
 	// maxExcluded bounds the excluded ads that one reply carries for Explain.
 	maxExcluded = 16
 

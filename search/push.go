@@ -20,6 +20,7 @@ func (h *Holder) push(now time.Time, in Push) {
 		}
 		c = h.make(now, id)
 		c.inner = true // it has a child
+		h.want(now, id)
 	}
 	e := entry{holder: in.From, mirrors: within(in.Mirrors, maxToldBytes), summary: in.Summary, epoch: in.Epoch, until: now.Add(h.cfg.summaryLife())}
 	if in.Summary.Count == 0 {

@@ -26,6 +26,7 @@ type world struct {
 	seq    int
 	steps  int
 	leaf   int                 // LeafAds of the holders
+	apart  bool                // holders do not compare their cells
 	liars  map[dht.PeerID]bool // name wrong holders when they are consulted
 	told   map[CellID]Mirrors  // what guides say of mirrors
 	// twist, if there is one, changes what a participant answers.
@@ -33,7 +34,7 @@ type world struct {
 
 	hiders map[dht.PeerID]bool // leave out what they have when they are asked
 
-	publishes, lookups, updates int
+	publishes, lookups, updates, reconciles, fetches int
 }
 
 type peer struct {
@@ -86,6 +87,28 @@ func (w *world) join() {
 		w.after(time.Second, tick)
 	}
 	w.after(time.Duration(w.rng.IntN(1000))*time.Millisecond, tick)
+	turn := 0
+	var look func()
+	look = func() {
+		if !p.dead && !w.apart {
+			w.holder(p, Neighbourhood{Self: p.id, Near: w.near(p)}, nil)
+			turn++
+			w.after(ReconcileAfter(turn), look)
+		}
+	}
+	w.after(ReconcileAfter(0), look)
+}
+
+// near returns the live participants nearest to one.
+func (w *world) near(p *peer) (near []dht.Contact) {
+	at := p.id.Position()
+	for _, q := range w.peers {
+		if !q.dead && q != p {
+			near = append(near, dht.Contact{ID: q.id})
+		}
+	}
+	slices.SortFunc(near, func(a, b dht.Contact) int { return at.Compare(a.ID.Position(), b.ID.Position()) })
+	return near[:min(len(near), ReconcileNear)]
 }
 
 func randomID(rng *rand.Rand) (id dht.PeerID) {
@@ -155,33 +178,28 @@ func (w *world) request(to dht.PeerID, deliver func(p *peer), done func(ok bool)
 	})
 }
 
-// holder steps a holder and carries out its pushes; reply gets the answer.
+// holder steps a holder and carries out what it wants; reply gets the answer.
 func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 	for _, e := range p.holder.Step(w.now, in) {
-		var push SendPush
 		switch e := e.(type) {
 		case Recruit:
 			w.recruit(p, e)
-			continue
 		case SendMirror:
 			w.sendMirror(p, e)
-			continue
-		case Placing, PushReply, CellReply, MirrorReply:
-			reply(e)
-			continue
 		case SendPush:
-			push = e
-		}
-		for _, to := range w.closest(push.Parent) {
-			var answer PushReply
-			w.request(to.ID, func(q *peer) {
-				w.holder(q, Push{From: dht.Contact{ID: p.id}, Child: push.Child, Summary: push.Summary, Epoch: push.Epoch, Mirrors: push.Mirrors},
-					func(e HolderEffect) { answer = e.(PushReply) })
-			}, func(ok bool) {
-				if ok && !p.dead {
-					w.holder(p, Pushed{Child: push.Child, Level: answer.Level}, nil)
-				}
+			w.push(p, e)
+		case SendReconcile:
+			w.reconciles++
+			w.between(p, e.To, Reconcile{From: p.id}, func(r HolderEffect) HolderInput {
+				return Reconciled{From: e.To, Inventory: r.(Inventory)}
 			})
+		case SendFetch:
+			w.fetches++
+			w.between(p, e.To, Fetch{Cell: e.Cell, Have: e.Have}, func(r HolderEffect) HolderInput {
+				return Fetched{From: e.To, Cell: e.Cell, Handed: r.(Handed)}
+			})
+		default:
+			reply(e)
 		}
 	}
 	if w.steps++; w.steps%97 == 0 {
@@ -189,6 +207,26 @@ func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 			w.t.Fatal(err)
 		}
 	}
+}
+
+// push carries a summary to the holders of the parent.
+func (w *world) push(p *peer, push SendPush) {
+	for _, to := range w.closest(push.Parent) {
+		w.between(p, to, Push{From: dht.Contact{ID: p.id}, Child: push.Child, Summary: push.Summary, Epoch: push.Epoch, Mirrors: push.Mirrors},
+			func(r HolderEffect) HolderInput { return Pushed{Child: push.Child, Level: r.(PushReply).Level} })
+	}
+}
+
+// between carries an input to another holder, and its answer back as an input.
+func (w *world) between(p *peer, to dht.Contact, in HolderInput, back func(HolderEffect) HolderInput) {
+	var answer HolderInput
+	w.request(to.ID, func(q *peer) {
+		w.holder(q, in, func(e HolderEffect) { answer = back(e) })
+	}, func(ok bool) {
+		if ok && !p.dead && answer != nil {
+			w.holder(p, answer, nil)
+		}
+	})
 }
 
 // publish starts a publisher of ad on a participant.

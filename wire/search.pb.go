@@ -35,6 +35,8 @@ type SearchRequest struct {
 	//	*SearchRequest_Current
 	//	*SearchRequest_Consult
 	//	*SearchRequest_Mirror
+	//	*SearchRequest_Reconcile
+	//	*SearchRequest_Fetch
 	Kind          isSearchRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -147,6 +149,24 @@ func (x *SearchRequest) GetMirror() *SearchMirrorUpdate {
 	return nil
 }
 
+func (x *SearchRequest) GetReconcile() *SearchReconcile {
+	if x != nil {
+		if x, ok := x.Kind.(*SearchRequest_Reconcile); ok {
+			return x.Reconcile
+		}
+	}
+	return nil
+}
+
+func (x *SearchRequest) GetFetch() *SearchFetch {
+	if x != nil {
+		if x, ok := x.Kind.(*SearchRequest_Fetch); ok {
+			return x.Fetch
+		}
+	}
+	return nil
+}
+
 type isSearchRequest_Kind interface {
 	isSearchRequest_Kind()
 }
@@ -179,6 +199,14 @@ type SearchRequest_Mirror struct {
 	Mirror *SearchMirrorUpdate `protobuf:"bytes,8,opt,name=mirror,proto3,oneof"`
 }
 
+type SearchRequest_Reconcile struct {
+	Reconcile *SearchReconcile `protobuf:"bytes,9,opt,name=reconcile,proto3,oneof"`
+}
+
+type SearchRequest_Fetch struct {
+	Fetch *SearchFetch `protobuf:"bytes,10,opt,name=fetch,proto3,oneof"`
+}
+
 func (*SearchRequest_Publish) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Withdraw) isSearchRequest_Kind() {}
@@ -192,6 +220,10 @@ func (*SearchRequest_Current) isSearchRequest_Kind() {}
 func (*SearchRequest_Consult) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Mirror) isSearchRequest_Kind() {}
+
+func (*SearchRequest_Reconcile) isSearchRequest_Kind() {}
+
+func (*SearchRequest_Fetch) isSearchRequest_Kind() {}
 
 // SearchCell names a cell, or in tree "" the record of a server.
 type SearchCell struct {
@@ -899,6 +931,305 @@ func (x *SearchPushReply) GetLevel() uint32 {
 	return 0
 }
 
+// SearchReconcile asks which cells the sender should hold as well;
+// SearchInventory answers.
+type SearchReconcile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchReconcile) Reset() {
+	*x = SearchReconcile{}
+	mi := &file_search_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchReconcile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchReconcile) ProtoMessage() {}
+
+func (x *SearchReconcile) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchReconcile.ProtoReflect.Descriptor instead.
+func (*SearchReconcile) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{13}
+}
+
+type SearchHeld struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
+	Digest        uint64                 `protobuf:"fixed64,2,opt,name=digest,proto3" json:"digest,omitempty"` // exclusive or of the leading 64 bits of its servers' hashes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchHeld) Reset() {
+	*x = SearchHeld{}
+	mi := &file_search_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchHeld) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchHeld) ProtoMessage() {}
+
+func (x *SearchHeld) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchHeld.ProtoReflect.Descriptor instead.
+func (*SearchHeld) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *SearchHeld) GetCell() *SearchCell {
+	if x != nil {
+		return x.Cell
+	}
+	return nil
+}
+
+func (x *SearchHeld) GetDigest() uint64 {
+	if x != nil {
+		return x.Digest
+	}
+	return 0
+}
+
+type SearchInventory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Held          []*SearchHeld          `protobuf:"bytes,1,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchInventory) Reset() {
+	*x = SearchInventory{}
+	mi := &file_search_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchInventory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchInventory) ProtoMessage() {}
+
+func (x *SearchInventory) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchInventory.ProtoReflect.Descriptor instead.
+func (*SearchInventory) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SearchInventory) GetHeld() []*SearchHeld {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// SearchFetch asks for what the sender lacks of a cell; SearchHanded answers.
+type SearchFetch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
+	Have          []uint64               `protobuf:"fixed64,2,rep,packed,name=have,proto3" json:"have,omitempty"` // leading 64 bits of the hashes of its servers, ascending
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchFetch) Reset() {
+	*x = SearchFetch{}
+	mi := &file_search_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchFetch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchFetch) ProtoMessage() {}
+
+func (x *SearchFetch) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchFetch.ProtoReflect.Descriptor instead.
+func (*SearchFetch) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SearchFetch) GetCell() *SearchCell {
+	if x != nil {
+		return x.Cell
+	}
+	return nil
+}
+
+func (x *SearchFetch) GetHave() []uint64 {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+type SearchLease struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ad            []byte                 `protobuf:"bytes,1,opt,name=ad,proto3" json:"ad,omitempty"`                                    // envelope
+	LeftMillis    uint64                 `protobuf:"varint,2,opt,name=left_millis,json=leftMillis,proto3" json:"left_millis,omitempty"` // until the lease ends
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchLease) Reset() {
+	*x = SearchLease{}
+	mi := &file_search_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchLease) ProtoMessage() {}
+
+func (x *SearchLease) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchLease.ProtoReflect.Descriptor instead.
+func (*SearchLease) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SearchLease) GetAd() []byte {
+	if x != nil {
+		return x.Ad
+	}
+	return nil
+}
+
+func (x *SearchLease) GetLeftMillis() uint64 {
+	if x != nil {
+		return x.LeftMillis
+	}
+	return 0
+}
+
+type SearchHanded struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Inner         bool                   `protobuf:"varint,1,opt,name=inner,proto3" json:"inner,omitempty"`
+	Leases        []*SearchLease         `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"`
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"` // did not fit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchHanded) Reset() {
+	*x = SearchHanded{}
+	mi := &file_search_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchHanded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchHanded) ProtoMessage() {}
+
+func (x *SearchHanded) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchHanded.ProtoReflect.Descriptor instead.
+func (*SearchHanded) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SearchHanded) GetInner() bool {
+	if x != nil {
+		return x.Inner
+	}
+	return false
+}
+
+func (x *SearchHanded) GetLeases() []*SearchLease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *SearchHanded) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 // SearchCursor is where an earlier reply stopped.
 type SearchCursor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -910,7 +1241,7 @@ type SearchCursor struct {
 
 func (x *SearchCursor) Reset() {
 	*x = SearchCursor{}
-	mi := &file_search_proto_msgTypes[13]
+	mi := &file_search_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +1253,7 @@ func (x *SearchCursor) String() string {
 func (*SearchCursor) ProtoMessage() {}
 
 func (x *SearchCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[13]
+	mi := &file_search_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1266,7 @@ func (x *SearchCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCursor.ProtoReflect.Descriptor instead.
 func (*SearchCursor) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{13}
+	return file_search_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SearchCursor) GetValue() []byte {
@@ -972,7 +1303,7 @@ type SearchAsk struct {
 
 func (x *SearchAsk) Reset() {
 	*x = SearchAsk{}
-	mi := &file_search_proto_msgTypes[14]
+	mi := &file_search_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1315,7 @@ func (x *SearchAsk) String() string {
 func (*SearchAsk) ProtoMessage() {}
 
 func (x *SearchAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[14]
+	mi := &file_search_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1328,7 @@ func (x *SearchAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchAsk.ProtoReflect.Descriptor instead.
 func (*SearchAsk) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{14}
+	return file_search_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SearchAsk) GetCell() *SearchCell {
@@ -1091,7 +1422,7 @@ type SearchChild struct {
 
 func (x *SearchChild) Reset() {
 	*x = SearchChild{}
-	mi := &file_search_proto_msgTypes[15]
+	mi := &file_search_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1434,7 @@ func (x *SearchChild) String() string {
 func (*SearchChild) ProtoMessage() {}
 
 func (x *SearchChild) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[15]
+	mi := &file_search_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1447,7 @@ func (x *SearchChild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchChild.ProtoReflect.Descriptor instead.
 func (*SearchChild) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{15}
+	return file_search_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SearchChild) GetIndex() uint32 {
@@ -1184,7 +1515,7 @@ type SearchReply struct {
 
 func (x *SearchReply) Reset() {
 	*x = SearchReply{}
-	mi := &file_search_proto_msgTypes[16]
+	mi := &file_search_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1527,7 @@ func (x *SearchReply) String() string {
 func (*SearchReply) ProtoMessage() {}
 
 func (x *SearchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[16]
+	mi := &file_search_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1540,7 @@ func (x *SearchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchReply.ProtoReflect.Descriptor instead.
 func (*SearchReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{16}
+	return file_search_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SearchReply) GetKnown() bool {
@@ -1327,7 +1658,7 @@ type SearchCurrent struct {
 
 func (x *SearchCurrent) Reset() {
 	*x = SearchCurrent{}
-	mi := &file_search_proto_msgTypes[17]
+	mi := &file_search_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1670,7 @@ func (x *SearchCurrent) String() string {
 func (*SearchCurrent) ProtoMessage() {}
 
 func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[17]
+	mi := &file_search_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1683,7 @@ func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrent.ProtoReflect.Descriptor instead.
 func (*SearchCurrent) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{17}
+	return file_search_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SearchCurrent) GetServer() []byte {
@@ -1371,7 +1702,7 @@ type SearchCurrentReply struct {
 
 func (x *SearchCurrentReply) Reset() {
 	*x = SearchCurrentReply{}
-	mi := &file_search_proto_msgTypes[18]
+	mi := &file_search_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1714,7 @@ func (x *SearchCurrentReply) String() string {
 func (*SearchCurrentReply) ProtoMessage() {}
 
 func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[18]
+	mi := &file_search_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,7 +1727,7 @@ func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrentReply.ProtoReflect.Descriptor instead.
 func (*SearchCurrentReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{18}
+	return file_search_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SearchCurrentReply) GetAd() []byte {
@@ -1417,7 +1748,7 @@ type SearchConsult struct {
 
 func (x *SearchConsult) Reset() {
 	*x = SearchConsult{}
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1760,7 @@ func (x *SearchConsult) String() string {
 func (*SearchConsult) ProtoMessage() {}
 
 func (x *SearchConsult) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1773,7 @@ func (x *SearchConsult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchConsult.ProtoReflect.Descriptor instead.
 func (*SearchConsult) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{19}
+	return file_search_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SearchConsult) GetCells() []*SearchCell {
@@ -1464,7 +1795,7 @@ type SearchGlimpse struct {
 
 func (x *SearchGlimpse) Reset() {
 	*x = SearchGlimpse{}
-	mi := &file_search_proto_msgTypes[20]
+	mi := &file_search_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1807,7 @@ func (x *SearchGlimpse) String() string {
 func (*SearchGlimpse) ProtoMessage() {}
 
 func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[20]
+	mi := &file_search_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1820,7 @@ func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGlimpse.ProtoReflect.Descriptor instead.
 func (*SearchGlimpse) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{20}
+	return file_search_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SearchGlimpse) GetCell() *SearchCell {
@@ -1522,7 +1853,7 @@ type SearchGuide struct {
 
 func (x *SearchGuide) Reset() {
 	*x = SearchGuide{}
-	mi := &file_search_proto_msgTypes[21]
+	mi := &file_search_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1865,7 @@ func (x *SearchGuide) String() string {
 func (*SearchGuide) ProtoMessage() {}
 
 func (x *SearchGuide) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[21]
+	mi := &file_search_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1878,7 @@ func (x *SearchGuide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGuide.ProtoReflect.Descriptor instead.
 func (*SearchGuide) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{21}
+	return file_search_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SearchGuide) GetGlimpses() []*SearchGlimpse {
@@ -1579,7 +1910,7 @@ type SearchMirrorUpdate struct {
 
 func (x *SearchMirrorUpdate) Reset() {
 	*x = SearchMirrorUpdate{}
-	mi := &file_search_proto_msgTypes[22]
+	mi := &file_search_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1922,7 @@ func (x *SearchMirrorUpdate) String() string {
 func (*SearchMirrorUpdate) ProtoMessage() {}
 
 func (x *SearchMirrorUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[22]
+	mi := &file_search_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1935,7 @@ func (x *SearchMirrorUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMirrorUpdate.ProtoReflect.Descriptor instead.
 func (*SearchMirrorUpdate) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{22}
+	return file_search_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SearchMirrorUpdate) GetCell() *SearchCell {
@@ -1702,7 +2033,7 @@ type SearchMirrorReply struct {
 
 func (x *SearchMirrorReply) Reset() {
 	*x = SearchMirrorReply{}
-	mi := &file_search_proto_msgTypes[23]
+	mi := &file_search_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +2045,7 @@ func (x *SearchMirrorReply) String() string {
 func (*SearchMirrorReply) ProtoMessage() {}
 
 func (x *SearchMirrorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[23]
+	mi := &file_search_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +2058,7 @@ func (x *SearchMirrorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMirrorReply.ProtoReflect.Descriptor instead.
 func (*SearchMirrorReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{23}
+	return file_search_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SearchMirrorReply) GetAccepted() bool {
@@ -1755,7 +2086,7 @@ var File_search_proto protoreflect.FileDescriptor
 
 const file_search_proto_rawDesc = "" +
 	"\n" +
-	"\fsearch.proto\x12\x0exeno.search.v1\"\xbd\x03\n" +
+	"\fsearch.proto\x12\x0exeno.search.v1\"\xb3\x04\n" +
 	"\rSearchRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x06R\x06schema\x129\n" +
 	"\apublish\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchPublishH\x00R\apublish\x12<\n" +
@@ -1764,7 +2095,10 @@ const file_search_proto_rawDesc = "" +
 	"\x03ask\x18\x05 \x01(\v2\x19.xeno.search.v1.SearchAskH\x00R\x03ask\x129\n" +
 	"\acurrent\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchCurrentH\x00R\acurrent\x129\n" +
 	"\aconsult\x18\a \x01(\v2\x1d.xeno.search.v1.SearchConsultH\x00R\aconsult\x12<\n" +
-	"\x06mirror\x18\b \x01(\v2\".xeno.search.v1.SearchMirrorUpdateH\x00R\x06mirrorB\x06\n" +
+	"\x06mirror\x18\b \x01(\v2\".xeno.search.v1.SearchMirrorUpdateH\x00R\x06mirror\x12?\n" +
+	"\treconcile\x18\t \x01(\v2\x1f.xeno.search.v1.SearchReconcileH\x00R\treconcile\x123\n" +
+	"\x05fetch\x18\n" +
+	" \x01(\v2\x1b.xeno.search.v1.SearchFetchH\x00R\x05fetchB\x06\n" +
 	"\x04kind\"f\n" +
 	"\n" +
 	"SearchCell\x12\x12\n" +
@@ -1812,7 +2146,25 @@ const file_search_proto_rawDesc = "" +
 	"\x05addrs\x18\x04 \x03(\tR\x05addrs\x127\n" +
 	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\"'\n" +
 	"\x0fSearchPushReply\x12\x14\n" +
-	"\x05level\x18\x01 \x01(\rR\x05level\"8\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\"\x11\n" +
+	"\x0fSearchReconcile\"T\n" +
+	"\n" +
+	"SearchHeld\x12.\n" +
+	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\x06R\x06digest\"A\n" +
+	"\x0fSearchInventory\x12.\n" +
+	"\x04held\x18\x01 \x03(\v2\x1a.xeno.search.v1.SearchHeldR\x04held\"Q\n" +
+	"\vSearchFetch\x12.\n" +
+	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x12\n" +
+	"\x04have\x18\x02 \x03(\x06R\x04have\">\n" +
+	"\vSearchLease\x12\x0e\n" +
+	"\x02ad\x18\x01 \x01(\fR\x02ad\x12\x1f\n" +
+	"\vleft_millis\x18\x02 \x01(\x04R\n" +
+	"leftMillis\"m\n" +
+	"\fSearchHanded\x12\x14\n" +
+	"\x05inner\x18\x01 \x01(\bR\x05inner\x123\n" +
+	"\x06leases\x18\x02 \x03(\v2\x1b.xeno.search.v1.SearchLeaseR\x06leases\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xc0\x02\n" +
@@ -1898,7 +2250,7 @@ func file_search_proto_rawDescGZIP() []byte {
 	return file_search_proto_rawDescData
 }
 
-var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_search_proto_goTypes = []any{
 	(*SearchRequest)(nil),      // 0: xeno.search.v1.SearchRequest
 	(*SearchCell)(nil),         // 1: xeno.search.v1.SearchCell
@@ -1913,56 +2265,68 @@ var file_search_proto_goTypes = []any{
 	(*SearchSummary)(nil),      // 10: xeno.search.v1.SearchSummary
 	(*SearchPush)(nil),         // 11: xeno.search.v1.SearchPush
 	(*SearchPushReply)(nil),    // 12: xeno.search.v1.SearchPushReply
-	(*SearchCursor)(nil),       // 13: xeno.search.v1.SearchCursor
-	(*SearchAsk)(nil),          // 14: xeno.search.v1.SearchAsk
-	(*SearchChild)(nil),        // 15: xeno.search.v1.SearchChild
-	(*SearchReply)(nil),        // 16: xeno.search.v1.SearchReply
-	(*SearchCurrent)(nil),      // 17: xeno.search.v1.SearchCurrent
-	(*SearchCurrentReply)(nil), // 18: xeno.search.v1.SearchCurrentReply
-	(*SearchConsult)(nil),      // 19: xeno.search.v1.SearchConsult
-	(*SearchGlimpse)(nil),      // 20: xeno.search.v1.SearchGlimpse
-	(*SearchGuide)(nil),        // 21: xeno.search.v1.SearchGuide
-	(*SearchMirrorUpdate)(nil), // 22: xeno.search.v1.SearchMirrorUpdate
-	(*SearchMirrorReply)(nil),  // 23: xeno.search.v1.SearchMirrorReply
+	(*SearchReconcile)(nil),    // 13: xeno.search.v1.SearchReconcile
+	(*SearchHeld)(nil),         // 14: xeno.search.v1.SearchHeld
+	(*SearchInventory)(nil),    // 15: xeno.search.v1.SearchInventory
+	(*SearchFetch)(nil),        // 16: xeno.search.v1.SearchFetch
+	(*SearchLease)(nil),        // 17: xeno.search.v1.SearchLease
+	(*SearchHanded)(nil),       // 18: xeno.search.v1.SearchHanded
+	(*SearchCursor)(nil),       // 19: xeno.search.v1.SearchCursor
+	(*SearchAsk)(nil),          // 20: xeno.search.v1.SearchAsk
+	(*SearchChild)(nil),        // 21: xeno.search.v1.SearchChild
+	(*SearchReply)(nil),        // 22: xeno.search.v1.SearchReply
+	(*SearchCurrent)(nil),      // 23: xeno.search.v1.SearchCurrent
+	(*SearchCurrentReply)(nil), // 24: xeno.search.v1.SearchCurrentReply
+	(*SearchConsult)(nil),      // 25: xeno.search.v1.SearchConsult
+	(*SearchGlimpse)(nil),      // 26: xeno.search.v1.SearchGlimpse
+	(*SearchGuide)(nil),        // 27: xeno.search.v1.SearchGuide
+	(*SearchMirrorUpdate)(nil), // 28: xeno.search.v1.SearchMirrorUpdate
+	(*SearchMirrorReply)(nil),  // 29: xeno.search.v1.SearchMirrorReply
 }
 var file_search_proto_depIdxs = []int32{
 	6,  // 0: xeno.search.v1.SearchRequest.publish:type_name -> xeno.search.v1.SearchPublish
 	9,  // 1: xeno.search.v1.SearchRequest.withdraw:type_name -> xeno.search.v1.SearchWithdraw
 	11, // 2: xeno.search.v1.SearchRequest.push:type_name -> xeno.search.v1.SearchPush
-	14, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
-	17, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
-	19, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
-	22, // 6: xeno.search.v1.SearchRequest.mirror:type_name -> xeno.search.v1.SearchMirrorUpdate
-	2,  // 7: xeno.search.v1.SearchMirror.contact:type_name -> xeno.search.v1.SearchContact
-	3,  // 8: xeno.search.v1.SearchMirrors.list:type_name -> xeno.search.v1.SearchMirror
-	5,  // 9: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
-	2,  // 10: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
-	4,  // 11: xeno.search.v1.SearchPlaced.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	7,  // 12: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
-	1,  // 13: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 14: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
-	10, // 15: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 16: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
-	1,  // 17: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	13, // 18: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	10, // 19: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 20: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 21: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	15, // 22: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 23: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	1,  // 24: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 25: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
-	2,  // 26: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 27: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	20, // 28: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
-	1,  // 29: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
-	15, // 30: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 31: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
-	32, // [32:32] is the sub-list for method output_type
-	32, // [32:32] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	20, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
+	23, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
+	25, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
+	28, // 6: xeno.search.v1.SearchRequest.mirror:type_name -> xeno.search.v1.SearchMirrorUpdate
+	13, // 7: xeno.search.v1.SearchRequest.reconcile:type_name -> xeno.search.v1.SearchReconcile
+	16, // 8: xeno.search.v1.SearchRequest.fetch:type_name -> xeno.search.v1.SearchFetch
+	2,  // 9: xeno.search.v1.SearchMirror.contact:type_name -> xeno.search.v1.SearchContact
+	3,  // 10: xeno.search.v1.SearchMirrors.list:type_name -> xeno.search.v1.SearchMirror
+	5,  // 11: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
+	2,  // 12: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
+	4,  // 13: xeno.search.v1.SearchPlaced.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	7,  // 14: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
+	1,  // 15: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 16: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
+	10, // 17: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 18: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
+	1,  // 19: xeno.search.v1.SearchHeld.cell:type_name -> xeno.search.v1.SearchCell
+	14, // 20: xeno.search.v1.SearchInventory.held:type_name -> xeno.search.v1.SearchHeld
+	1,  // 21: xeno.search.v1.SearchFetch.cell:type_name -> xeno.search.v1.SearchCell
+	17, // 22: xeno.search.v1.SearchHanded.leases:type_name -> xeno.search.v1.SearchLease
+	1,  // 23: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	19, // 24: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	10, // 25: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 26: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 27: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	21, // 28: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 29: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	1,  // 30: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 31: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 32: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 33: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	26, // 34: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	1,  // 35: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
+	21, // 36: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 37: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }
@@ -1978,6 +2342,8 @@ func file_search_proto_init() {
 		(*SearchRequest_Current)(nil),
 		(*SearchRequest_Consult)(nil),
 		(*SearchRequest_Mirror)(nil),
+		(*SearchRequest_Reconcile)(nil),
+		(*SearchRequest_Fetch)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1985,7 +2351,7 @@ func file_search_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_search_proto_rawDesc), len(file_search_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

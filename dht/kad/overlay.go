@@ -336,6 +336,13 @@ func (o *Overlay) RTT(id dht.PeerID) (time.Duration, bool) {
 	return m.rtt, ok
 }
 
+// Near returns the n members of the routing table that stand nearest to this
+// node in the Kademlia metric, nearest first: the other holders of what it
+// holds are among them.
+func (o *Overlay) Near(n int) []dht.Contact {
+	return o.nearestKnown(o.ID().Position(), n, o.ID())
+}
+
 // Neighbours returns the n admitted peers, connected now, to which round trips
 // are shortest, nearest first; those never measured come last.
 func (o *Overlay) Neighbours(n int) []dht.Contact {

@@ -25,6 +25,7 @@ func (nowhere) Contact() dht.Contact                 { return dht.Contact{ID: dh
 func (nowhere) Handle(string, int, kad.Handler)      {}
 func (nowhere) RTT(dht.PeerID) (time.Duration, bool) { return 0, false }
 func (nowhere) Neighbours(int) []dht.Contact         { return nil }
+func (nowhere) Near(int) []dht.Contact               { return nil }
 func (nowhere) Closest(context.Context, dht.Key, int) ([]dht.Contact, error) {
 	return nil, errNowhere
 }
@@ -86,6 +87,8 @@ func FuzzServe(f *testing.F) {
 		{Kind: &wire.SearchRequest_Current{Current: &wire.SearchCurrent{Server: id}}},
 		{Kind: &wire.SearchRequest_Mirror{Mirror: update}},
 		{Kind: &wire.SearchRequest_Consult{Consult: &wire.SearchConsult{Cells: []*wire.SearchCell{cellToWire(cell)}}}},
+		{Kind: &wire.SearchRequest_Reconcile{Reconcile: new(wire.SearchReconcile)}},
+		{Kind: &wire.SearchRequest_Fetch{Fetch: &wire.SearchFetch{Cell: cellToWire(cell), Have: []uint64{1, 2}}}},
 		{},
 	} {
 		req.Schema = schema.Fingerprint()
@@ -187,6 +190,51 @@ func mislead(t *testing.T, m machine, reply *search.CellReply) search.Finish {
 	}
 	t.Fatal("the query neither ends nor waits")
 	return search.Finish{}
+}
+
+// FuzzHanded checks that nothing that a hostile neighbour says of the cells it
+// has panics, or makes the holder ask without end.
+func FuzzHanded(f *testing.F) {
+	schema := search.DefaultSchema()
+	cell := search.Root("arch")
+	inventory, err := proto.Marshal(inventoryToWire(search.Inventory{{Cell: cell, Digest: 7}}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	handed, err := proto.Marshal(&wire.SearchHanded{Leases: []*wire.SearchLease{{Ad: []byte{1}, LeftMillis: 1 << 63}}, More: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(inventory, handed)
+	s := lonely(f)
+	from := dht.Contact{ID: dht.PeerID{7}}
+	f.Fuzz(func(t *testing.T, inventory, handed []byte) {
+		now := time.Now()
+		holder := search.NewHolder(schema, search.HolderConfig{})
+		holder.Step(now, search.Neighbourhood{Self: dht.PeerID{1}, Near: []dht.Contact{from}})
+		w, h := new(wire.SearchInventory), new(wire.SearchHanded)
+		if proto.Unmarshal(inventory, w) != nil || proto.Unmarshal(handed, h) != nil {
+			return
+		}
+		list, err := inventoryFromWire(schema, w)
+		if err != nil {
+			return
+		}
+		leases, err := s.handedFromWire(h, now)
+		if err != nil {
+			return
+		}
+		todo := holder.Step(now, search.Reconciled{From: from, Inventory: list})
+		for steps := 0; len(todo) > 0; steps++ {
+			if steps > 1000 {
+				t.Fatal("it asks without end")
+			}
+			if e, ok := todo[0].(search.SendFetch); ok {
+				todo = append(todo, holder.Step(now, search.Fetched{From: from, Cell: e.Cell, Handed: leases})...)
+			}
+			todo = todo[1:]
+		}
+	})
 }
 
 // FuzzGuide checks that no hint of a hostile participant panics, and that a

@@ -15,6 +15,8 @@ const (
 	// maxListed bounds how many cells, contacts or children a message may
 	// list before it is taken for hostile.
 	maxListed = 256
+	// maxHave bounds the leases of a cell: four leaves' worth.
+	maxHave = 1024
 	// askTimeout bounds a request to a holder; a second holder is asked long
 	// before.
 	askTimeout = 2 * time.Second

@@ -54,6 +54,11 @@ func (s *Service) answer(_ context.Context, from dht.PeerID, request []byte) (pr
 		return s.serveConsult(k.Consult)
 	case *wire.SearchRequest_Mirror:
 		return s.serveMirror(from, k.Mirror)
+	case *wire.SearchRequest_Reconcile:
+		inventory, _ := s.step(search.Reconcile{From: from}).(search.Inventory)
+		return inventoryToWire(inventory), nil
+	case *wire.SearchRequest_Fetch:
+		return s.serveFetch(k.Fetch)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind", errMessage)
 	}
@@ -75,7 +80,12 @@ func (s *Service) step(in search.HolderInput) (answer search.HolderEffect) {
 			s.mirror(e)
 		case search.Recruit:
 			s.recruit(e)
-		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply:
+		case search.SendReconcile, search.SendFetch:
+			select {
+			case s.handoff <- e:
+			default: // repeated with the next inventory
+			}
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed:
 			answer = e
 		}
 	}

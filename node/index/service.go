@@ -43,6 +43,7 @@ type Overlay interface {
 	Closest(ctx context.Context, key dht.Key, n int) ([]dht.Contact, error)
 	RTT(id dht.PeerID) (time.Duration, bool)
 	Neighbours(n int) []dht.Contact
+	Near(n int) []dht.Contact
 }
 
 // Config configures a Service. Overlay, Schema, Network and Vouch must be given.
@@ -77,8 +78,9 @@ type Service struct {
 	opened  *opener
 	pushes  chan search.SendPush
 	updates chan search.SendMirror
-	changed chan struct{} // one element: the own ad changed
-	calls   chan struct{} // one element for each request of a publisher under way
+	handoff chan search.HolderEffect // SendReconcile, SendFetch
+	changed chan struct{}            // one element: the own ad changed
+	calls   chan struct{}            // one element for each request of a publisher under way
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -135,7 +137,8 @@ func New(cfg Config) (*Service, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		cfg: cfg, overlay: cfg.Overlay, schema: cfg.Schema, log: cfg.Logger,
-		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), updates: make(chan search.SendMirror, search.MaxUpdates), changed: make(chan struct{}, 1),
+		opened: newOpener(cfg), pushes: make(chan search.SendPush, search.MaxPushes), updates: make(chan search.SendMirror, search.MaxUpdates),
+		handoff: make(chan search.HolderEffect, search.MaxHandoffs), changed: make(chan struct{}, 1),
 		calls: make(chan struct{}, search.MaxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Self: cfg.Overlay.ID(), Lease: search.LeaseRounds * cfg.Renew, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
@@ -151,6 +154,8 @@ func New(cfg Config) (*Service, error) {
 func (s *Service) Start() {
 	s.startup.Do(func() {
 		s.spawn(s.keep)
+		s.spawn(s.reconcile)
+		s.spawn(s.handOff)
 		for range search.PushWorkers {
 			s.spawn(s.push)
 		}

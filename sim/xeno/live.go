@@ -47,6 +47,7 @@ type LiveStats struct {
 	Withdrawn uint64
 	Pushed    uint64 // summaries told to parents
 	Mirrored  uint64 // updates of mirrors
+	HandedOff uint64 // inventories and copies that holders asked each other for
 	Lookups   uint64
 	LookedUp  uint64 // messages of lookups
 	Joined    uint64
@@ -134,6 +135,7 @@ func (l *Live) begin(id network.NodeID) *liveNode {
 		}
 	}
 	l.net.After(time.Duration(l.rng.Int64N(int64(search.TickEvery))), n.tick)
+	l.net.After(search.ReconcileAfter(0), n.reconcile)
 	return n
 }
 
@@ -236,9 +238,12 @@ type liveNode struct {
 	pushes  []search.SendPush // that wait
 	pushing int
 
-	updates   []search.SendMirror // that wait
-	updating  int
-	directory search.Directory
+	updates    []search.SendMirror // that wait
+	updating   int
+	directory  search.Directory
+	handoffs   []search.HolderEffect // that wait
+	handingOff bool
+	compared   int
 
 	pub     *search.Publisher
 	ad      *search.Signed
@@ -291,11 +296,16 @@ func (n *liveNode) step(in search.HolderInput) (answer search.HolderEffect) {
 			n.mirror(e)
 		case search.Recruit:
 			n.recruit(e)
-		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply:
+		case search.SendReconcile, search.SendFetch:
+			if len(n.handoffs) < search.MaxHandoffs { // else repeated with the next inventory
+				n.handoffs = append(n.handoffs, e)
+			}
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed:
 			answer = e
 		}
 	}
 	n.push()
+	n.handOff()
 	return answer
 }
 
