@@ -50,7 +50,7 @@ func (s *Schema) outline(q Query, m Sample) *outline {
 	}
 	o.match = o.part(func(sampled) bool { return true })
 	if ord := s.order(&q); q.Limit > 0 && !ord.none() {
-		o.goal = o.reach(ord, ads)
+		o.goal = math.Pow(o.reach(ord, ads), caution)
 	}
 	return o
 }
@@ -85,6 +85,11 @@ func (o *outline) alone(c sampled) float64 {
 // sample match, and those that nearly do tell what the conditions have to do
 // with the order.
 const nearMiss = 0.05
+
+// caution is the power that makes an estimate of reach larger, the more the
+// smaller it is: it rests on few ads then, and what conditions have to do with
+// an order mostly makes the way longer, since what is better is dearer.
+const caution = 0.7
 
 // reach estimates how much of all ads comes before the last of the results.
 func (o *outline) reach(ord order, ads []*Signed) float64 {
@@ -150,8 +155,9 @@ func (s *Schema) axesOf(t Tree) (n float64) {
 
 // A prospect is what is known of the cells of a tree that are not read yet:
 // the leaves among them, how many ads the others have, and how many of those
-// surely lie within the range.
-type prospect struct{ leaves, room, inside float64 }
+// surely lie within the range. part is how much of all ads does so by what the
+// root tells, 0 where it tells little.
+type prospect struct{ leaves, room, inside, part float64 }
 
 // unseen is the prospect of a tree of which nothing was read.
 func (o *outline) unseen() prospect { return prospect{room: o.total} }
@@ -165,6 +171,9 @@ func (o *outline) estimate(t Tree, p prospect) float64 {
 		}
 	}
 	within := part
+	if p.part > 0 {
+		within = math.Sqrt(part * p.part) // neither is better than the other
+	}
 	if o.goal < 1 && o.schema.orders(t, o.query.OrderBy) {
 		within *= o.goal
 	} else if o.goal < 1 {
@@ -220,10 +229,11 @@ func (s *Seeker) best() (tree string) {
 // left estimates how many cells of a tree have still to be read, and tells
 // whether its root is known.
 func (s *Seeker) left(t Tree) (reads float64, known bool) {
-	if _, known = s.root(t.Name); !known {
+	children, known := s.root(t.Name)
+	if !known {
 		return s.outline.estimate(t, s.outline.unseen()), false
 	}
-	var p prospect
+	p := prospect{part: s.partOf(t, children)}
 	inOrder := s.query.Limit > 0 && !s.order.none() && s.schema.orders(t, s.query.OrderBy)
 	hoped := 0.0
 	for _, v := range s.rank() {
@@ -245,6 +255,34 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 		}
 	}
 	return s.outline.estimate(t, p), true
+}
+
+// partOf estimates how much of all ads lies within the range of a query in a
+// tree, from the buckets that the children of its root use; 0 where they tell
+// little.
+func (s *Seeker) partOf(t Tree, children []Child) float64 {
+	var own And
+	for i, c := range s.outline.sets {
+		if !s.outline.sorts(t, c) {
+			continue
+		}
+		switch s.schema.kind(dimOf(s.conjuncts[i])) {
+		case KindNumber, KindVersion, KindEnum, KindText:
+		default:
+			return 0 // a junction, or of a kind whose buckets are not those of values
+		}
+		own = append(own, s.conjuncts[i])
+	}
+	if len(own) == 0 {
+		return 0
+	}
+	ads := 0.0
+	for _, c := range children {
+		if s.schema.pruner(s.conjuncts, c.Summary) < 0 {
+			ads += float64(c.Summary.Count) * s.schema.share(own, c.Summary)
+		}
+	}
+	return min(1, ads/s.outline.total)
 }
 
 // sure tells whether all ads of a cell lie within the range of a query in a

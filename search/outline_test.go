@@ -86,3 +86,33 @@ func TestOutlineEmpty(t *testing.T) {
 		t.Errorf("%g ads of a sample, %g match, want %d, 1", o.drawn, o.match, outlineAds)
 	}
 }
+
+// TestOutlineRoot: what the root of a tree tells corrects the sample, in which
+// what is rare is not, or by chance too often.
+func TestOutlineRoot(t *testing.T) {
+	q := Query{Where: Compare{Dim: "total_cpu", Op: OpGreaterEqual, Value: Number(512)}}
+	s, err := NewSeeker(DefaultSchema(), q, SeekerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const total = 100_000
+	sample := drawn(total, func(i int) map[string]Value { return map[string]Value{"total_cpu": Number(float64(i * 10))} })
+	s.outline = s.schema.outline(q, sample)
+	child := func(count uint32, cpus float64) Child {
+		m := s.schema.SummaryOf(&Signed{Ad: &Ad{Attributes: map[string]Value{"total_cpu": Number(cpus)}}})
+		m.Count = count
+		return Child{Summary: m}
+	}
+	tree, _ := s.schema.Tree("total_cpu")
+	part := s.partOf(tree, []Child{child(total-1000, 4), child(1000, 1000)})
+	if part != 0.01 {
+		t.Errorf("%.3f of all ads are in the range, want 0.01", part)
+	}
+	rare := s.outline.estimate(tree, prospect{room: total, part: part})
+	if common := s.outline.estimate(tree, s.outline.unseen()); rare > common/2 {
+		t.Errorf("%.0f reads where the root has few, %.0f by the sample", rare, common)
+	}
+	if tree, _ = s.schema.Tree("free_cpu"); s.partOf(tree, []Child{child(total, 4)}) != 0 {
+		t.Error("a tree that does not sort by the condition tells how many satisfy it")
+	}
+}
