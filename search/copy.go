@@ -65,6 +65,8 @@ func (h *Holder) restore(now time.Time, in Copy) {
 			continue
 		}
 		e := entry{holder: t.Holder, mirrors: t.Mirrors, summary: t.Summary, epoch: t.Epoch, until: t.Until}
-		c.dirty = c.learn(t.Index, e) || c.dirty
+		if c.learn(t.Index, e) {
+			h.widen(c)
+		}
 	}
 }

@@ -148,6 +148,7 @@ type Holder struct {
 
 	cells   map[CellID]*cell
 	order   []CellID // the cells in the order of their making, for ticks
+	widened []*cell  // those that a step made dirty
 	ads     map[dht.PeerID]*shared
 	placed  map[dht.PeerID]int // leases by publisher
 	groups  map[string]int     // leases by address group
@@ -230,6 +231,7 @@ func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
 	case HolderTick:
 		h.tick(now)
 	}
+	h.hasten(now)
 	return h.effects
 }
 
@@ -268,7 +270,9 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			_, slot := PrefixOf(key, next).Parent()
 			c.widenChild(h.schema, slot, in.Ad.Ad, now.Add(h.cfg.summaryLife()))
 		}
-		c.dirty = c.dirty || !c.told.covers(c.summaryOf(h.schema, in.Ad))
+		if !c.dirty && !c.told.covers(c.summaryOf(h.schema, in.Ad)) {
+			h.widen(c)
+		}
 		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
 			if held {
 				c.leases[at].until = earlier(c.leases[at].until, now.Add(lingering))
@@ -387,8 +391,8 @@ func (h *Holder) put(c *cell, l lease) {
 	h.leases++
 	h.placed[l.from]++
 	h.groups[l.ad.group]++
-	if c.id.Prefix.Level > 0 && !c.dirty {
-		c.dirty = !c.told.covers(c.summaryOf(h.schema, l.ad))
+	if c.id.Prefix.Level > 0 && !c.dirty && !c.told.covers(c.summaryOf(h.schema, l.ad)) {
+		h.widen(c)
 	}
 }
 

@@ -56,7 +56,9 @@ const (
 type PublisherInput interface{ publisherInput() }
 
 // Offer gives the ad to publish from now on; one with a Seq that is not higher
-// changes nothing.
+// changes nothing. Whoever leases the ad is told at once, unless it looks the
+// same to every summary: numbers that moved by less than a 64th of their range
+// are told with the next renewal, two and a half rounds later at most.
 type Offer struct{ Ad *Signed }
 
 // Located answers a Locate: the live participants closest to the cell's key,
@@ -162,8 +164,9 @@ func (p *Publisher) Settled() bool {
 	return true
 }
 
-// InPlace tells whether every holder has answered to the current ad, a leaf
-// of every tree leases it, and nothing is under way or left to withdraw.
+// InPlace tells whether every holder has answered to the current ad or one that
+// looks the same, a leaf of every tree leases it, and nothing is under way or
+// left to withdraw.
 func (p *Publisher) InPlace(now time.Time) bool {
 	if p.ad == nil {
 		return false
@@ -227,13 +230,15 @@ func (p *Publisher) offer(now time.Time, ad *Signed) {
 		}
 		return
 	}
-	same := p.schema.sameOccupancy(before, ad)
+	same := p.schema.sameLook(before, ad)
 	for _, w := range p.ways {
-		w.move(now, p.schema, ad)
+		if moved := w.move(now, p.schema, ad); same && !moved {
+			continue // renewals tell of it
+		}
 		for _, l := range w.levels {
 			for _, s := range l.spots {
-				if s.held || !same {
-					s.next = now
+				if s.held {
+					s.next = now // and tables hear of it from below
 				}
 			}
 		}

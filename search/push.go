@@ -6,6 +6,25 @@ import "time"
 // may be lost.
 func (c HolderConfig) summaryLife() time.Duration { return 5 * c.PushEvery / 2 }
 
+// widen notes that the table above a cell knows too little of it.
+func (h *Holder) widen(c *cell) {
+	if !c.dirty {
+		c.dirty = true
+		h.widened = append(h.widened, c)
+	}
+}
+
+// hasten sends up the summaries of cells that this step made wider, unless they
+// are new or told something within a second: then the next tick does.
+func (h *Holder) hasten(now time.Time) {
+	for _, c := range h.widened {
+		if !c.toldAt.IsZero() && now.Sub(c.toldAt) >= TickEvery {
+			h.report(now, c)
+		}
+	}
+	h.widened = h.widened[:0]
+}
+
 // push takes in what a child cell tells, and answers.
 func (h *Holder) push(now time.Time, in Push) {
 	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != h.schema.words {
@@ -27,7 +46,7 @@ func (h *Holder) push(now time.Time, in Push) {
 		e.until = now // the child is going
 	}
 	if c.learn(index, e) {
-		c.dirty = true
+		h.widen(c)
 	}
 	if !c.inner && c.below() > h.cfg.LeafAds/mergeShare {
 		// Others had split this cell before it came here.

@@ -187,7 +187,7 @@ func TestStaleCopy(t *testing.T) {
 	for range 30 {
 		w.publish(randomAd(w.rng, w.now))
 	}
-	w.run(8 * time.Minute)
+	w.run(2 * time.Minute)
 	old := w.ads()[0]
 	fresh := changed(w.rng, old, w.now)
 	cell := Root("server")
@@ -258,5 +258,32 @@ func TestCameBack(t *testing.T) {
 	h.Step(w.now, Pushed{Child: leaf, Level: reply.Level})
 	if got := place(); got.Verdict != VerdictInner || got.Next != leaf.Prefix.Level+1 || !got.Held {
 		t.Errorf("verdict %d, next %d, held %v; want the ad held and sent down", got.Verdict, got.Next, got.Held)
+	}
+}
+
+// TestChangeToldToHolders changes what no tree is of: every holder of a leaf is
+// told, and no table.
+func TestChangeToldToHolders(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 5))
+	s := rehearse(rng, 100)
+	s.leaf = 6
+	ad := revised(randomAd(rng, s.now), s.now, "load", Number(0.1))
+	s.step(Offer{ad})
+	s.run(10*time.Minute + time.Minute/4) // no renewal is due within the next seconds
+	clear(s.told)
+	s.step(Offer{revised(ad, s.now, "load", Number(0.9))})
+	holders := make(map[dht.PeerID]bool)
+	for _, w := range s.pub.ways {
+		for _, sp := range w.levels[len(w.levels)-1].spots {
+			holders[sp.contact.ID] = true
+		}
+	}
+	for id := range holders {
+		if len(s.told[id]) != 1 {
+			t.Errorf("holder %s was told %d times", id, len(s.told[id]))
+		}
+	}
+	if len(s.told) != len(holders) {
+		t.Errorf("%d participants were told, want %d", len(s.told), len(holders))
 	}
 }

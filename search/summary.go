@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"math"
 	"math/bits"
 	"slices"
@@ -57,10 +58,23 @@ func (m Summary) covers(n Summary) bool {
 	return true
 }
 
-// sameOccupancy tells whether two ads of one server look the same to every
-// summary, so that a change from one to the other concerns only the cells that
-// hold it.
-func (s *Schema) sameOccupancy(a, b *Signed) bool {
+// sameLook tells whether two ads of one server differ at most in numbers and
+// coordinates that no summary tells apart. What has no order, or hardly ever
+// changes, must be equal: it is asked for as it is.
+func (s *Schema) sameLook(a, b *Signed) bool {
+	if !slices.Equal(a.Ad.Addrs, b.Ad.Addrs) || !bytes.Equal(a.Ad.Credential, b.Ad.Credential) {
+		return false
+	}
+	for _, d := range s.dims {
+		if d.Kind == KindNumber || d.Kind == KindCoordinate {
+			continue
+		}
+		x, _ := a.Ad.Attribute(d.Name)
+		y, _ := b.Ad.Attribute(d.Name)
+		if !x.Equal(y) {
+			return false
+		}
+	}
 	x, y := s.NewSummary(), s.NewSummary()
 	s.add(&x, a.Ad)
 	s.add(&y, b.Ad)

@@ -27,11 +27,11 @@ type way struct {
 	left   []*level // cells of an earlier key and earlier holders, to be withdrawn from
 }
 
-// move changes the way for a new ad: cells that the new key does not lie in
-// are left.
-func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
+// move changes the way for a new ad, and tells whether it did: cells that the
+// new key does not lie in are left.
+func (w *way) move(now time.Time, schema *Schema, ad *Signed) bool {
 	if w.tree.Name == "" {
-		return
+		return false
 	}
 	w.key = schema.KeyOf(w.tree, ad)
 	for i, l := range w.levels {
@@ -43,9 +43,10 @@ func (w *way) move(now time.Time, schema *Schema, ad *Signed) {
 				// It must widen another child from now on.
 				s.settled, s.next = false, now
 			}
-			return
+			return true
 		}
 	}
+	return false
 }
 
 // settled tells whether the cells below level i have the ad.

@@ -18,13 +18,14 @@ func (n *liveNode) offer() {
 		ad = n.live.world.Market.Ad(int(n.id))
 	}
 	changed, stats := n.offered && n.ad.Ad.Seq < ad.Ad.Seq, &n.live.stats
+	before := n.ad
 	n.ad, n.offered = ad, true
 	if !changed {
 		n.publish(search.Offer{Ad: ad})
 		return
 	}
 	stats.Changed++
-	idle := stats.Changed%lookAt == 0 && n.live.idle(ad)
+	idle := stats.Changed%lookAt == 0 && n.live.idle(before, ad)
 	told := n.publish(search.Offer{Ad: ad})
 	if idle {
 		stats.Idle++

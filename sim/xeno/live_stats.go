@@ -12,9 +12,10 @@ import (
 type Changes struct {
 	// Changed is how many ads changed.
 	Changed uint64
-	// Idle is how many of those that were looked at made no summary above a
-	// leaf wider, and Suppressed how many of these no cell above a leaf was
-	// told of.
+	// Idle is how many of those that were looked at matter to no cell above a
+	// leaf: the ad stays in its leaves, it is in no sample on the way to them,
+	// and every summary on the way covers it as it was told. Suppressed is how
+	// many of these no publisher told a cell above a leaf of.
 	Idle, Suppressed uint64
 }
 
@@ -22,33 +23,47 @@ type Changes struct {
 // of all trees takes milliseconds.
 const lookAt = 8
 
-// idle tells whether every root already expects an ad like this where it
-// stands, so that nobody above the leaves need hear of it. What is in the
-// sample of a root is never idle: the sample must be as it is.
-func (l *Live) idle(ad *search.Signed) bool {
-	want := l.schema.SummaryOf(ad).Occupancy
-	itself := search.Query{Where: search.Compare{Dim: search.DimServer, Op: search.OpEqual, Value: search.Text(ad.Ad.Server.String())}, Limit: 1}
+// idle tells whether a change of an ad matters to no cell above a leaf.
+func (l *Live) idle(before, ad *search.Signed) bool {
 	for _, t := range l.schema.Trees() {
-		root := search.Root(t.Name)
-		key := l.schema.KeyOf(t, ad)
-		holders := l.net.Closest(nil, network.Short(root.Key().Position()), 1)
-		if len(holders) == 0 {
-			return false
-		}
-		reply := l.answer(holders[0], search.CellQuery{Cell: root, Query: itself, Whole: true})
-		if reply.Inner && reply.Matched > 0 {
-			return false
-		}
-		expected := !reply.Inner // a root that is a leaf has nobody above
-		for _, c := range reply.Children {
-			below := root.Prefix.Child(c.Index)
-			expected = expected || below.Contains(key) && covers(c.Summary.Occupancy, want)
-		}
-		if !expected {
+		if !l.idleIn(t, before, ad) {
 			return false
 		}
 	}
 	return true
+}
+
+// idleIn is idle in one tree: it goes down from table to table as a publisher
+// is sent.
+func (l *Live) idleIn(t search.Tree, before, ad *search.Signed) bool {
+	itself := search.Query{Where: search.Compare{Dim: search.DimServer, Op: search.OpEqual, Value: search.Text(ad.Ad.Server.String())}, Limit: 1}
+	want := l.schema.SummaryOf(ad).Occupancy
+	old, key := l.schema.KeyOf(t, before), l.schema.KeyOf(t, ad)
+	for cell := search.Root(t.Name); ; {
+		var reply search.CellReply
+		for i, at := range l.net.Closest(nil, network.Short(cell.Key().Position()), search.Replicas) {
+			r := l.answer(at, search.CellQuery{Cell: cell, Query: itself, Whole: i == 0})
+			if i == 0 {
+				reply = r
+			}
+			if r.Inner && r.Matched > 0 {
+				return false // it is in a sample, which must be as it is
+			}
+		}
+		if !reply.Inner {
+			return reply.Known && cell.Prefix.Contains(old)
+		}
+		next, covered := cell, false
+		for _, c := range reply.Children {
+			if below := cell.Prefix.Child(c.Index); below.Contains(key) && below.Level > next.Prefix.Level {
+				next.Prefix, covered = below, covers(c.Summary.Occupancy, want)
+			}
+		}
+		if !covered {
+			return false
+		}
+		cell = next
+	}
 }
 
 func covers(have, want []uint64) bool {
@@ -60,12 +75,13 @@ func covers(have, want []uint64) bool {
 	return true
 }
 
-// aboveLeaf tells whether a publisher's messages go to a cell above the last
-// one on the ad's way; only that one is asked for a hint.
+// aboveLeaf tells whether a publisher sends a message to cells above the last
+// one on the ad's way only; that one is asked for a hint. What goes along with
+// a message to a leaf costs nothing, and would have been due within a round.
 func aboveLeaf(effects []search.PublisherEffect) bool {
 	return slices.ContainsFunc(effects, func(e search.PublisherEffect) bool {
 		p, ok := e.(search.SendPublish)
-		return ok && slices.ContainsFunc(p.Places, func(at search.Placement) bool { return at.Tree != "" && !at.Hint })
+		return ok && !slices.ContainsFunc(p.Places, func(at search.Placement) bool { return at.Hint })
 	})
 }
 
