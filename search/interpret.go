@@ -44,8 +44,11 @@ const (
 	WithdrawTries = 3
 	// WithdrawPause is the first pause between two of them.
 	WithdrawPause = 200 * time.Millisecond
-	// WithdrawTimeout bounds what a server that ends spends on withdrawing.
-	WithdrawTimeout = time.Second
+	// WithdrawPatience is how long a server that ends waits for publishes under
+	// way to a holder before it withdraws there all the same.
+	WithdrawPatience = time.Second
+	// WithdrawTimeout bounds what it spends on withdrawing.
+	WithdrawTimeout = 2 * time.Second
 	// LocateTimeout bounds a lookup of holders.
 	LocateTimeout = 4 * time.Second
 	// LocateTTL is how long the holders of a cell are remembered while they

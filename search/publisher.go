@@ -50,7 +50,7 @@ const (
 )
 
 // A PublisherInput is something that happens to a Publisher: Offer, Located,
-// Published, PublisherTick or Stop.
+// Published, Withdrawn, PublisherTick or Stop.
 //
 //sumtype:decl
 type PublisherInput interface{ publisherInput() }
@@ -79,7 +79,7 @@ type Published struct {
 // PublisherTick lets time pass.
 type PublisherTick struct{}
 
-// Stop withdraws the ad everywhere.
+// Stop withdraws the ad everywhere, which lasts until Done.
 type Stop struct{}
 
 func (Offer) publisherInput()         {}
@@ -106,7 +106,7 @@ type SendPublish struct {
 	Cells  []CellID
 }
 
-// SendWithdraw wants the ad forgotten by one holder.
+// SendWithdraw wants the ad forgotten by one holder; answered by Withdrawn.
 type SendWithdraw struct {
 	To     dht.Contact
 	Server dht.PeerID
@@ -140,8 +140,10 @@ type Publisher struct {
 	begun   time.Time          // when the first ad was offered, and the first round began
 	wake    time.Time          // nothing is due before
 	gather  time.Time          // what is due waits for more until then; zero: nothing does
-	sent    map[dht.PeerID]int // publishes under way to a holder; what is due there goes when they are over
+	sent    map[dht.PeerID]int // messages under way to a holder; what is due there goes when they are over
+	leaving []retraction       // that wait for that
 	stopped bool
+	ended   time.Time // when it was stopped
 	effects []PublisherEffect
 }
 
@@ -168,7 +170,7 @@ func (p *Publisher) Settled() bool {
 // looks the same, a leaf of every tree leases it, and nothing is under way or
 // left to withdraw.
 func (p *Publisher) InPlace(now time.Time) bool {
-	if p.ad == nil {
+	if p.ad == nil || len(p.leaving) > 0 {
 		return false
 	}
 	for _, w := range p.ways {
@@ -203,16 +205,19 @@ func (p *Publisher) Step(now time.Time, input PublisherInput) []PublisherEffect 
 		p.located(now, in)
 	case Published:
 		p.published(now, in)
+	case Withdrawn:
+		p.over(in.To)
 	case PublisherTick:
 		if now.Before(p.wake) {
 			return nil
 		}
 	case Stop:
-		p.stop()
+		p.stop(now)
 	}
 	if p.ad != nil && !p.stopped {
 		p.plan(now)
 	}
+	p.retract(now)
 	return p.effects
 }
 
@@ -289,9 +294,7 @@ func (p *Publisher) level(cell CellID) (*way, *level) {
 }
 
 func (p *Publisher) published(now time.Time, in Published) {
-	if p.sent[in.To]--; p.sent[in.To] <= 0 {
-		delete(p.sent, in.To)
-	}
+	p.over(in.To)
 	for i, cell := range in.Cells {
 		_, l := p.level(cell)
 		if l == nil {
@@ -474,35 +477,7 @@ func (p *Publisher) shape(now time.Time, w *way) {
 		}
 	}
 	if len(w.left) > 0 && w.levels[len(w.levels)-1].allHold() {
-		p.withdraw(w.left)
+		p.leave(w.left)
 		w.left = nil
 	}
-}
-
-// withdraw emits what takes the ad out of cells.
-func (p *Publisher) withdraw(levels []*level) {
-	var out batches
-	for _, l := range levels {
-		for _, s := range l.spots {
-			if s.held || s.busy {
-				out.add(s.contact, l.cell, Placement{})
-			}
-		}
-	}
-	for _, b := range out.list {
-		p.effects = append(p.effects, SendWithdraw{To: b.To, Server: p.ad.Ad.Server, Seq: p.ad.Ad.Seq, Cells: b.Cells})
-	}
-}
-
-func (p *Publisher) stop() {
-	if p.ad == nil || p.stopped {
-		return
-	}
-	p.stopped = true
-	var all []*level
-	for _, w := range p.ways {
-		all = append(all, w.levels...)
-		all = append(all, w.left...)
-	}
-	p.withdraw(all)
 }

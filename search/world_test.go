@@ -236,7 +236,7 @@ func (w *world) publish(ad *Signed) *Publisher {
 	w.publisher(pub, Offer{ad})
 	var tick func()
 	tick = func() {
-		if pub.stopped {
+		if pub.Done(w.now) {
 			return
 		}
 		w.publisher(pub, PublisherTick{})
@@ -266,7 +266,7 @@ func (w *world) publisher(pub *Publisher, in PublisherInput) {
 		case SendWithdraw:
 			w.request(e.To.ID, func(p *peer) {
 				w.holder(p, Withdraw{From: e.Server, Server: e.Server, Seq: e.Seq, Cells: e.Cells}, nil)
-			}, func(bool) {})
+			}, func(bool) { w.publisher(pub, Withdrawn{e.To.ID}) })
 		}
 	}
 }

@@ -52,7 +52,7 @@ func (s *Service) Advertise(ad *search.Signed) error {
 }
 
 // Withdraw ends the publication of a server's ad from here, and waits until
-// the holders that answer have forgotten it, at most about a second.
+// the holders that answer have forgotten it, at most about two seconds.
 func (s *Service) Withdraw(server dht.PeerID) {
 	s.mu.Lock()
 	p := s.publishers[server]
@@ -251,7 +251,9 @@ func (p *publisher) spawn(f func(ctx context.Context)) {
 	})
 }
 
+// sendWithdraw tells one holder to forget the ad, several times if need be.
 func (p *publisher) sendWithdraw(ctx context.Context, e search.SendWithdraw) {
+	defer p.post(search.Withdrawn{To: e.To.ID})
 	w := &wire.SearchWithdraw{Server: e.Server[:], Seq: e.Seq}
 	for _, c := range e.Cells {
 		w.Cells = append(w.Cells, cellToWire(c))
@@ -272,13 +274,24 @@ func (p *publisher) sendWithdraw(ctx context.Context, e search.SendWithdraw) {
 
 // withdraw takes the ad back from all holders.
 func (p *publisher) withdraw() {
-	ctx, cancel := context.WithTimeout(p.service.ctx, search.WithdrawTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	for _, e := range p.machine.Step(time.Now(), search.Stop{}) {
-		if w, ok := e.(search.SendWithdraw); ok {
-			wg.Go(func() { p.sendWithdraw(ctx, w) })
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var in search.PublisherInput = search.Stop{}
+	for {
+		now := time.Now()
+		for _, e := range p.machine.Step(now, in) {
+			p.do(e)
+		}
+		if p.machine.Done(now) {
+			return
+		}
+		timer.Reset(max(p.machine.Wake().Sub(now), search.LeastWake))
+		select {
+		case in = <-p.inputs:
+		case <-timer.C:
+			in = search.PublisherTick{}
+		case <-p.service.ctx.Done():
+			return
 		}
 	}
-	wg.Wait()
 }

@@ -178,7 +178,7 @@ func (s *Service) spawn(f func()) {
 }
 
 // Close withdraws the ads published from here, stops everything and waits. It
-// is idempotent and takes at most about a second.
+// is idempotent and takes at most about two seconds.
 func (s *Service) Close() error {
 	s.closing.Do(func() {
 		s.withdrawAll()

@@ -98,7 +98,7 @@ func (s Sessions) Churn(net *network.Network, p Population, until time.Duration,
 		})
 	}
 	come = func(id network.NodeID, d time.Duration) {
-		// A graceful farewell takes a second.
+		// A graceful farewell takes two seconds.
 		net.After(max(d, 2*search.WithdrawTimeout), func() {
 			if !over() {
 				p.Join(id)

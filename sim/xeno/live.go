@@ -139,8 +139,8 @@ func (l *Live) begin(id network.NodeID) *liveNode {
 	return n
 }
 
-// Leave ends the session of a node without a word, or after a second in which
-// it takes its ad back.
+// Leave ends the session of a node without a word, or after two seconds in
+// which it takes its ad back.
 func (l *Live) Leave(id network.NodeID, graceful bool) {
 	n := l.nodes[id]
 	if n == nil {

@@ -66,7 +66,7 @@ func (n *liveNode) publish(in search.PublisherInput) (above bool) {
 // wake plans the publisher's next tick.
 func (n *liveNode) wake() {
 	net := n.live.net
-	if n.leaving || n.gone {
+	if n.gone || n.pub.Done(net.Clock()) {
 		return
 	}
 	due := net.Now() + max(n.pub.Wake().Sub(net.Clock()), search.LeastWake)
@@ -133,6 +133,7 @@ func (n *liveNode) withdraw(e search.SendWithdraw, tries int, pause time.Duratio
 	}, func(ok bool) {
 		if ok || tries <= 1 {
 			n.hangUp()
+			n.publish(search.Withdrawn{To: e.To.ID})
 			return
 		}
 		n.live.net.After(pause, func() {
