@@ -403,20 +403,14 @@ func (s *Seeker) finish() {
 // excluded.
 func (s *Seeker) account(a *Answer) {
 	counts := make([]int, len(s.conjuncts))
-	var matched, total, unread float64
 	var readCells, openCells float64
 	for _, v := range s.list {
 		if s.tree != "" && v.cell.Tree != s.tree {
 			continue
 		}
 		whole := s.done(v) && v.answers > 0
-		switch {
-		case whole && !v.inner:
-			matched += float64(v.matched)
-			total += float64(v.total)
+		if whole && !v.inner {
 			a.Seen += int(v.total)
-		case !whole && v.cell.Prefix.Level > 0:
-			unread += float64(v.summary.Count)
 		}
 		if s.wants(v) {
 			openCells++
@@ -438,16 +432,34 @@ func (s *Seeker) account(a *Answer) {
 	if openCells > 0 {
 		a.Completeness = readCells / openCells
 	}
-	found := float64(len(s.active))
-	a.Matches = Estimate{max(found, matched+unread*(matched+0.5)/(total+1)), found, max(found, matched+unread)}
-	if a.Complete && s.query.Limit == 0 {
-		a.Matches = Estimate{found, found, found}
-	}
+	a.Matches = s.matching(a.Complete)
 	for i, p := range s.conjuncts {
 		a.Conditions = append(a.Conditions, Exclusion{p, counts[i]})
 	}
 	slices.SortStableFunc(a.Conditions, func(x, y Exclusion) int { return cmp.Compare(y.Count, x.Count) })
 	s.explain(a)
+}
+
+// matching estimates how many ads match in all: what was found where everything
+// was wanted and read, else what the cells tell that were.
+func (s *Seeker) matching(complete bool) Estimate {
+	found := float64(len(s.active))
+	if complete && s.query.Limit == 0 {
+		return Estimate{found, found, found}
+	}
+	root := s.visits[Root(s.tree)]
+	if root == nil {
+		return Estimate{found, found, math.Inf(1)}
+	}
+	if s.surveys[root.cell] == nil && len(root.children) > 0 { // it was known, and not asked
+		r := CellReply{Inner: true, Children: root.children, Sample: s.cfg.Sample.Ads}
+		s.surveys[root.cell] = s.schema.survey(s.query, s.conjuncts, root.cell, &r)
+	}
+	if s.surveys[root.cell] == nil {
+		return Estimate{found, found, math.Inf(1)}
+	}
+	e, _ := s.surveys.estimate(root.cell)
+	return Estimate{max(found, e.Count), max(found, e.Low), max(found, e.High)}
 }
 
 // why tells why a cell was not read.

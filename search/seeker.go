@@ -174,6 +174,7 @@ type Seeker struct {
 	found    map[dht.PeerID]*candidate
 	active   []*candidate // not dropped, best first
 	stale    bool         // active must be sorted again
+	surveys  surveys
 	misfits  map[dht.PeerID]*Signed
 	gone     map[dht.PeerID]*Signed
 	asking   map[dht.PeerID]bool      // servers that were asked for their current ad
@@ -205,7 +206,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), hinted: make(map[CellID]mirrored), late: make(map[string]bool),
+		surveys: make(surveys), guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), hinted: make(map[CellID]mirrored), late: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -344,6 +345,9 @@ func (s *Seeker) answered(in Answered) {
 	if r.More && len(r.Ads) > 0 {
 		a.after = s.order.cursor(r.Ads[len(r.Ads)-1])
 		v.cut++
+	}
+	if have := s.surveys[v.cell]; r.Known && (have == nil || have.total < float64(r.Total)) {
+		s.surveys[v.cell] = s.schema.survey(s.query, s.conjuncts, v.cell, r)
 	}
 	for _, ad := range r.Ads {
 		s.consider(ad)

@@ -73,7 +73,7 @@ func printSearch(w io.Writer, answer api.SearchAnswer) {
 	printResults(w, answer.Results)
 	extent := "all that fit"
 	if !answer.Complete {
-		extent = fmt.Sprintf("about %d fit", answer.Estimated)
+		extent = fmt.Sprintf("about %d fit, %d to %d", answer.Estimated, answer.Low, answer.High)
 	}
 	fmt.Fprintf(w, "\n%d servers (%s), %d requests, %.1f ms\n", len(answer.Results), extent, answer.Requests, answer.Millis)
 	printExplanation(w, answer)
