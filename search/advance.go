@@ -249,7 +249,7 @@ func (s *Seeker) least(most, read int) int {
 		return most
 	case s.order.none():
 		return min(most, 1+read/4)
-	case !s.schema.orders(t, s.query.OrderBy):
+	case s.outline == nil || !s.outline.orders(t, s.query.OrderBy):
 		return most
 	default:
 		return most / 2

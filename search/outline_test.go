@@ -60,16 +60,24 @@ func TestOutlineOrder(t *testing.T) {
 }
 
 // TestOutlineLatency: cells of places differ in latency, and more finely than
-// those of network coordinates.
+// those of network coordinates, if who is near in place is near in coordinate.
 func TestOutlineLatency(t *testing.T) {
-	m := drawn(100_000, func(i int) map[string]Value {
-		at := dht.Coordinate{Height: 0.001}
-		at.Vec[0] = float64(i) / 1000
-		return map[string]Value{DimCoordinate: CoordinateAt(at), DimPlace: PlaceAt(0, float64(i)), "free_cpu": Number(float64(i%8 + 1))}
-	})
-	q := Query{Where: Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(2)}, OrderBy: DimCoordinate, Origin: &dht.Coordinate{}, Limit: 10}
-	if tree := cheapestTree(t, q, m); tree != DimPlace {
-		t.Errorf("tree %s, want place", tree)
+	tree := func(longitude func(i int) float64) string {
+		m := drawn(100_000, func(i int) map[string]Value {
+			at := dht.Coordinate{Height: 0.001}
+			at.Vec[0] = float64(i*19%outlineAds) / 1000
+			return map[string]Value{
+				DimCoordinate: CoordinateAt(at), DimPlace: PlaceAt(0, longitude(i)), "free_cpu": Number(float64(i%8 + 1)),
+			}
+		})
+		q := Query{Where: Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(2)}, OrderBy: DimCoordinate, Origin: &dht.Coordinate{}, Limit: 10}
+		return cheapestTree(t, q, m)
+	}
+	if got := tree(func(i int) float64 { return float64(i * 19 % outlineAds) }); got != DimPlace {
+		t.Errorf("tree %s, want place", got)
+	}
+	if got := tree(func(i int) float64 { return float64(i*i*37%180) - 90 }); got == DimPlace || got == "locale" {
+		t.Errorf("tree %s, where places say nothing of latency", got)
 	}
 }
 
