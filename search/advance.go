@@ -396,7 +396,7 @@ func (s *Seeker) finish() {
 			a.Incomplete = cmp.Or(a.Incomplete, "some servers were not asked for confirmation in time")
 		}
 	}
-	s.effects = append(s.effects, Finish{Answer: a, Seen: s.seen, Sample: s.sample})
+	s.effects = append(s.effects, Finish{Answer: a, Seen: s.remembered(), Sample: s.sample})
 }
 
 // account fills in how complete the answer is, how many match, and what was

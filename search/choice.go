@@ -7,6 +7,10 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
+// choices is of how many that are drawn the nearest one is asked: one alone
+// would be far, and all would let those amid many clients answer for all.
+const choices = 4
+
 // A source is a mirror that a query may ask instead of a holder.
 type source struct {
 	Mirror
@@ -34,42 +38,56 @@ func (m *mirrored) meet(told Mirrors, teller dht.PeerID) {
 	}
 }
 
-// known returns what later queries should know of them: those named last, as
-// they are drawn anew each time.
-func (m *mirrored) known() Mirrors {
-	out := Mirrors{All: m.all}
-	for _, s := range m.sources[max(0, len(m.sources)-maxMirrors):] {
-		out.List = append(out.List, s.Mirror)
+// known returns what later queries should know of the mirrors that one teller
+// named: the last ones, as they are drawn anew each time.
+func (m *mirrored) known(teller dht.PeerID) (out Mirrors) {
+	for i := len(m.sources) - 1; i >= 0 && len(out.List) < maxMirrors; i-- {
+		if m.sources[i].teller == teller {
+			out.List, out.All = append(out.List, m.sources[i].Mirror), m.all
+		}
 	}
 	return out
 }
 
-// pick returns who is asked next for a cell: as likely a mirror as there are
-// more of them than of holders, and of two mirrors drawn the nearer one. Holders
-// alone where they must be compared.
+// pick returns who is asked next for a cell: the nearest holder that was not
+// asked, or where there are mirrors the nearest one of some that are drawn, as
+// likely mirrors as there are more of them than of holders. Holders alone where
+// they must be compared.
 func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	m := &v.mirrored
 	if len(m.sources) == 0 || m.useless || v.weak || v.differ() {
 		return v.next()
 	}
 	draw := s.draw(v)
-	if int(draw>>32%uint64(m.all+min(len(v.contacts), Replicas))) >= m.all {
-		return v.next()
-	}
+	holders := v.contacts[:min(len(v.contacts), Replicas)]
 	var able []source
-	for _, c := range m.sources {
-		if v.asks[c.ID] == nil && v.asks[c.Of] == nil && !slices.ContainsFunc(m.asked, c.same) {
-			able = append(able, c)
+	if int(draw>>32%uint64(m.all+len(holders))) < m.all {
+		for _, c := range m.sources {
+			if v.asks[c.ID] == nil && v.asks[c.Of] == nil && !slices.ContainsFunc(m.asked, c.same) {
+				able = append(able, c)
+			}
+		}
+	}
+	mirror := len(able) > 0
+	if !mirror {
+		for _, c := range holders {
+			if v.asks[c.ID] == nil && !m.spoken(c.ID) {
+				able = append(able, source{Mirror: Mirror{Contact: c}})
+			}
 		}
 	}
 	if len(able) == 0 {
 		return v.next()
 	}
 	best := able[draw%uint64(len(able))]
-	if other := able[draw>>16%uint64(len(able))]; s.cfg.Near != nil && s.cfg.Near(other.ID) < s.cfg.Near(best.ID) {
-		best = other
+	for i := 1; i < choices && s.cfg.Near != nil; i++ {
+		if other := able[draw>>(8*i)%uint64(len(able))]; s.cfg.Near(other.ID) < s.cfg.Near(best.ID) {
+			best = other
+		}
 	}
-	m.asked = append(m.asked, best)
+	if mirror {
+		m.asked = append(m.asked, best)
+	}
 	return best.Contact, true
 }
 
@@ -136,4 +154,23 @@ func (v *visit) fail(from dht.PeerID) bool {
 	_, mirror := v.mirrored.recruiter(from)
 	v.mirrored.useless = v.mirrored.useless || mirror
 	return true
+}
+
+// remembered returns what later queries should know: what was seen of inner
+// cells, and who answers for the roots of which guides told, so that these are
+// not asked again. Of their mirrors those are remembered that one guide named.
+func (s *Seeker) remembered() []Glimpse {
+	seen := s.seen
+	for _, t := range s.schema.trees {
+		root := Root(t.Name)
+		if _, known := s.cfg.Known[root]; !known && len(s.hints[root]) > 0 && !slices.ContainsFunc(seen, func(g Glimpse) bool { return g.Cell == root }) {
+			g := Glimpse{Cell: root, Holders: slices.Clone(s.hints[root])}
+			if hinted := s.hinted[root]; len(hinted.sources) > 0 {
+				g.Teller = hinted.sources[0].teller
+				g.Mirrors = hinted.known(g.Teller)
+			}
+			seen = append(seen, g)
+		}
+	}
+	return seen
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
-// A Directory keeps what the holders of roots told a publisher of mirrors, for
-// those nearby who ask. The zero value is empty. It is for one goroutine.
+// A Directory keeps what a participant heard of the mirrors of roots as it
+// published and asked, for those nearby who consult it. The zero value is empty.
+// It is for one goroutine.
 type Directory struct {
 	roots map[CellID]*rumour
 }
@@ -29,31 +30,55 @@ type heard struct {
 // Learn takes in the answer to a publish.
 func (d *Directory) Learn(now time.Time, in Published) {
 	for i, placed := range in.Placing[:min(len(in.Placing), len(in.Cells))] {
-		cell := in.Cells[i]
-		if cell.Tree == "" || cell.Prefix.Level > 0 {
-			continue
+		told := Mirrors{All: placed.Mirrors.All}
+		for _, m := range placed.Mirrors.List {
+			told.List = append(told.List, Mirror{m.Contact, in.To})
 		}
-		r := d.roots[cell]
-		if r == nil {
-			if len(placed.Mirrors.List) == 0 {
-				continue
+		d.hear(now, in.Cells[i], in.To, told)
+	}
+}
+
+// Saw takes in what a query saw, but for what it had from guides.
+func (d *Directory) Saw(now time.Time, seen []Glimpse) {
+	for _, g := range seen {
+		var holders []dht.PeerID
+		for _, m := range g.Mirrors.List {
+			if g.Teller.IsZero() && !slices.Contains(holders, m.Of) {
+				holders = append(holders, m.Of)
 			}
-			r = new(rumour)
 		}
-		r.list = slices.DeleteFunc(r.list, func(h heard) bool { return h.from == in.To })
-		if len(placed.Mirrors.List) > 0 && len(r.list) < maxEntries {
-			told := Mirrors{All: min(placed.Mirrors.All, MaxMirrors)}
-			for _, m := range placed.Mirrors.List[:min(len(placed.Mirrors.List), maxMirrors)] {
-				told.List = append(told.List, Mirror{m.Contact, in.To})
+		for _, holder := range holders {
+			told := Mirrors{All: g.Mirrors.All}
+			for _, m := range g.Mirrors.List {
+				if m.Of == holder {
+					told.List = append(told.List, m)
+				}
 			}
-			r.list = append(r.list, heard{in.To, told, now})
+			d.hear(now, g.Cell, holder, told)
 		}
-		if d.roots == nil {
-			d.roots = make(map[CellID]*rumour)
-		}
-		if d.roots[cell] = r; len(r.list) == 0 {
-			delete(d.roots, cell)
-		}
+	}
+}
+
+// hear keeps the mirrors of one holder of a root, in place of those before.
+func (d *Directory) hear(now time.Time, cell CellID, holder dht.PeerID, told Mirrors) {
+	if cell.Tree == "" || cell.Prefix.Level > 0 || d.roots[cell] == nil && len(told.List) == 0 {
+		return
+	}
+	if d.roots == nil {
+		d.roots = make(map[CellID]*rumour)
+	}
+	r := d.roots[cell]
+	if r == nil {
+		r = new(rumour)
+		d.roots[cell] = r
+	}
+	r.list = slices.DeleteFunc(r.list, func(h heard) bool { return h.from == holder || now.Sub(h.at) >= RecallTTL })
+	if len(told.List) > 0 && len(r.list) < maxEntries {
+		told.All, told.List = min(told.All, MaxMirrors), told.List[:min(len(told.List), maxMirrors)]
+		r.list = append(r.list, heard{holder, told, now})
+	}
+	if len(r.list) == 0 {
+		delete(d.roots, cell)
 	}
 }
 

@@ -83,7 +83,8 @@ type Glimpse struct {
 	Cell     CellID
 	Holders  []dht.Contact
 	Mirrors  Mirrors
-	Children []Child // of an inner cell, all of them; none: not known
+	Teller   dht.PeerID // the guide whose word the mirrors are; zero: nobody's
+	Children []Child    // of an inner cell, all of them; none: not known
 }
 
 // A CellReply is what one holder says of one cell.

@@ -36,14 +36,6 @@ func (w *world) sendMirror(p *peer, e SendMirror) {
 	})
 }
 
-// omit is the reply of somebody who may lie by omission.
-func (w *world) omit(p *peer, r CellReply) *CellReply {
-	if w.hiders[p.id] {
-		r.Ads, r.Children, r.Matched, r.More = nil, nil, 0, false
-	}
-	return &r
-}
-
 // heat asks a cell of each of its holders, four times a second for a while.
 func (w *world) heat(cell CellID, d time.Duration) {
 	for range int(d / time.Second) {
@@ -74,7 +66,7 @@ func (w *world) mirrorsOf(cell CellID) (out Mirrors) {
 // hotWorld has servers and a root with mirrors.
 func hotWorld(t *testing.T, seed uint64) (*world, CellID) {
 	w := newWorld(t, seed, 40, 32)
-	w.told, w.hiders = make(map[CellID]Mirrors), make(map[dht.PeerID]bool)
+	w.told = make(map[CellID]Mirrors)
 	for range 50 {
 		w.publish(randomAd(w.rng, w.now))
 	}
@@ -165,14 +157,18 @@ func TestMirrorsAnswer(t *testing.T) {
 	// One holder and all of its mirrors lie by omission.
 	w.heat(root, 5*time.Second)
 	told = w.mirrorsOf(root)
-	w.hiders[told.List[0].Of] = true
-	for _, m := range told.List {
-		if m.Of == told.List[0].Of {
-			w.hiders[m.ID] = true
+	liar, lies := told.List[0].Of, 0
+	w.twist = func(p *peer, q CellQuery, r *CellReply) {
+		mine := func(m Mirror) bool { return m.ID == p.id && m.Of == liar }
+		if q.Cell == root && (p.id == liar || slices.ContainsFunc(told.List, mine)) {
+			r.Ads, r.Children, r.Matched, r.More = nil, nil, 0, false
+			lies++
 		}
 	}
-	run("one holder's lie")
-	clear(w.hiders)
+	if run("one holder's lie"); lies == 0 {
+		t.Error("nobody who lies was asked")
+	}
+	w.twist = nil
 	// Mirrors that ended say so, and the holders are asked.
 	w.run(2 * time.Minute)
 	for _, m := range told.List {
@@ -351,5 +347,141 @@ func TestMayHold(t *testing.T) {
 	}
 	if may != mayHoldWithin || !MayHold(w.closest(cell)[3].ID, cell, all) {
 		t.Errorf("%d may hold a cell, want %d", may, mayHoldWithin)
+	}
+}
+
+// TestPick draws whom a query asks: mirrors as likely as there are more of
+// them, never two behind which one liar may stand, and holders alone once a
+// mirror failed.
+func TestPick(t *testing.T) {
+	w := newWorld(t, 11, 1, 16)
+	id := func() dht.Contact { return dht.Contact{ID: randomID(w.rng)} }
+	var holders []dht.Contact
+	for range Replicas {
+		holders = append(holders, id())
+	}
+	named := func(all int, by ...dht.Contact) Mirrors {
+		m := Mirrors{All: all}
+		for i := range maxMirrors {
+			m.List = append(m.List, Mirror{id(), by[i%len(by)].ID})
+		}
+		return m
+	}
+	const queries = 2000
+	count := func(meet func(m *mirrored)) (asked map[dht.PeerID]int, one, two int) {
+		asked = make(map[dht.PeerID]int)
+		for seed := range uint64(queries) {
+			s, err := NewSeeker(w.schema, Query{}, SeekerConfig{Seed: seed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := s.visit(Root("arch"))
+			v.meet(holders, nil)
+			meet(&v.mirrored)
+			for range 2 {
+				c, ok := s.pick(v)
+				if !ok || v.asks[c.ID] != nil {
+					t.Fatal("nobody is left, or somebody is asked twice")
+				}
+				v.asks[c.ID] = new(ask)
+				asked[c.ID]++
+			}
+			switch a := v.mirrored.asked; len(a) {
+			case 1:
+				one++
+				if v.asks[a[0].Of] != nil {
+					t.Fatal("a holder and its mirror are asked")
+				}
+			case 2:
+				two++
+				if a[0].Of == a[1].Of || a[0].teller == a[1].teller && !a[0].teller.IsZero() {
+					t.Fatal("two mirrors for which one speaks are asked")
+				}
+			}
+		}
+		return asked, one, two
+	}
+	many := named(60, holders...)
+	asked, one, two := count(func(m *mirrored) { m.meet(many, dht.PeerID{}) })
+	if two < queries*80/100 || len(asked) != maxMirrors+Replicas {
+		t.Errorf("of %d queries %d ask two mirrors, %d one; %d were asked", queries, two, one, len(asked))
+	}
+	for who, n := range asked {
+		if n > queries/2 {
+			t.Errorf("%s is asked %d times", who, n)
+		}
+	}
+	if _, one, two = count(func(m *mirrored) { m.meet(named(4, holders...), dht.PeerID{}) }); one+two > queries*95/100 || one+two < queries/2 {
+		t.Errorf("of %d queries %d ask a mirror where there are 8", queries, one+two)
+	}
+	if _, one, two = count(func(m *mirrored) { m.meet(named(60, holders[0]), dht.PeerID{}) }); two > 0 || one < queries*80/100 {
+		t.Errorf("mirrors of one holder: %d queries ask two, %d one", two, one)
+	}
+	if _, _, two = count(func(m *mirrored) { m.meet(named(60, holders...), id().ID) }); two > 0 {
+		t.Errorf("mirrors that one guide names: %d queries ask two", two)
+	}
+	_, _, two = count(func(m *mirrored) {
+		m.meet(named(60, holders...), id().ID)
+		m.meet(named(60, holders...), id().ID)
+	})
+	if two < queries/2 {
+		t.Errorf("mirrors that two guides name: %d queries ask two", two)
+	}
+	if _, one, two = count(func(m *mirrored) {
+		m.meet(named(60, holders...), dht.PeerID{})
+		m.useless = true
+	}); one+two > 0 {
+		t.Error("mirrors are asked after one failed")
+	}
+}
+
+// TestDirectory keeps what holders of roots said, the last word of each.
+func TestDirectory(t *testing.T) {
+	w := newWorld(t, 12, 1, 16)
+	now := time.Unix(1_800_000_000, 0)
+	var d Directory
+	root, below := Root("arch"), CellID{Tree: "arch", Prefix: Prefix{Level: 4}}
+	told := func(n int) (m Mirrors) {
+		for range n {
+			m.List = append(m.List, Mirror{Contact: dht.Contact{ID: randomID(w.rng)}})
+		}
+		m.All = 10 * n
+		return m
+	}
+	from := []dht.PeerID{randomID(w.rng), randomID(w.rng)}
+	d.Learn(now, Published{To: from[0], Cells: []CellID{root, below}, Placing: Placing{{Mirrors: told(2)}, {Mirrors: told(2)}}})
+	d.Learn(now, Published{To: from[1], Cells: []CellID{root}, Placing: Placing{{Mirrors: told(3)}}})
+	got, of := d.Recall(now, root), make(map[dht.PeerID]int)
+	for _, m := range got.List {
+		of[m.Of]++
+	}
+	if got.All != 50 || of[from[0]] != 2 || of[from[1]] != 3 {
+		t.Errorf("%+v", got)
+	}
+	if got := d.Recall(now, below); len(got.List) > 0 {
+		t.Error("mirrors of a cell that is no root are kept")
+	}
+	seen := Glimpse{Cell: root, Mirrors: Mirrors{All: 7, List: []Mirror{{dht.Contact{ID: randomID(w.rng)}, from[1]}}}}
+	var asker Directory
+	asker.Saw(now, []Glimpse{seen, {Cell: below, Mirrors: seen.Mirrors}})
+	if got := asker.Recall(now, root); got.All != 7 || len(got.List) != 1 || got.List[0].Of != from[1] || len(asker.roots) != 1 {
+		t.Errorf("from a query: %+v", got)
+	}
+	seen.Teller, asker = from[0], Directory{}
+	if asker.Saw(now, []Glimpse{seen}); len(asker.roots) > 0 {
+		t.Error("a guide's word is passed on")
+	}
+	d.Learn(now.Add(time.Minute), Published{To: from[0], Cells: []CellID{root}, Placing: Placing{{}}})
+	if got := d.Recall(now, root); len(got.List) != 3 || got.List[0].Of != from[1] {
+		t.Errorf("after one lost its mirrors: %+v", got)
+	}
+	for range 100 {
+		d.Learn(now, Published{To: randomID(w.rng), Cells: []CellID{root}, Placing: Placing{{Mirrors: told(100)}}})
+	}
+	if n := len(d.roots[root].list); n != maxEntries {
+		t.Errorf("%d holders are remembered", n)
+	}
+	if got := d.Recall(now.Add(RecallTTL), root); len(got.List) > 0 {
+		t.Errorf("%d mirrors are never forgotten", len(got.List))
 	}
 }

@@ -304,7 +304,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 		v.mirrored.sources, v.mirrored.all = slices.Clone(s.hinted[cell].sources), s.hinted[cell].all
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
-			v.mirrored.meet(g.Mirrors, dht.PeerID{})
+			v.mirrored.meet(g.Mirrors, g.Teller)
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
 			s.descend(v, g.Children)
 		}
@@ -374,7 +374,7 @@ func (s *Seeker) answered(in Answered) {
 // glimpse returns what a reply tells for later queries, to which the counts of
 // this one's matches mean nothing.
 func glimpse(v *visit, r *CellReply) Glimpse {
-	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(), Children: slices.Clone(r.Children)}
+	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(dht.PeerID{}), Children: slices.Clone(r.Children)}
 	for i := range g.Children {
 		g.Children[i].Sampled, g.Children[i].Matched = 0, 0
 	}

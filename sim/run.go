@@ -310,15 +310,19 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 	queries := r.queries[class]
 	if warm {
 		stage += " warm"
-		for i := range min(warmClients, len(queries)) {
+		for range min(warmClients, len(queries)) {
 			clients = append(clients, r.client(rng.IntN))
-			if _, _, err := r.one(ctx, a, trial.Task{Class: class, Client: clients[i], Query: queries[len(queries)-1-i], Count: class == trial.Count}); err != nil {
-				return out, err
-			}
 		}
 	}
-	if err := r.heat(ctx, a, class, clients); err != nil {
-		return out, err
+	if x, ok := a.(*xeno.Xeno); ok {
+		if err := r.heat(ctx, x, class, clients); err != nil {
+			return out, err
+		}
+	}
+	for i, client := range clients {
+		if _, _, err := r.one(ctx, a, trial.Task{Class: class, Client: client, Query: queries[len(queries)-1-i], Count: class == trial.Count}); err != nil {
+			return out, err
+		}
 	}
 	net.ResetLoads()
 	begin, events := net.Now(), net.Events()
@@ -351,38 +355,6 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 	}
 	out.Load = report.LoadOf(net.Loads(), len(out.Samples))
 	return out, nil
-}
-
-// heatQueries is how many queries tell what cells are asked for much.
-const heatQueries = 1000
-
-// heat gives cells the mirrors that they have where queries like those of a
-// class come at the scenario's interval for long, from many clients or, if there
-// are any, from these. A network at rest has no past in which it could have
-// recruited them.
-func (r *repetition) heat(ctx context.Context, a trial.Algorithm, class string, clients []network.NodeID) error {
-	if a.Name() != algorithmXeno {
-		return nil
-	}
-	interval := r.scenario.Queries.Interval
-	r.index.Heat()
-	queries := r.queries[class][:min(heatQueries, len(r.queries[class]))]
-	if interval.Seconds()*search.AsksPerCopy >= 1 {
-		queries = nil // a query asks a holder about once: none needs a mirror
-	}
-	rng := stream(r.seed, streamHeat)
-	r.world.Net.ResetLoads()
-	for i, q := range queries {
-		client := r.client(rng.IntN)
-		if len(clients) > 0 {
-			client = clients[i%len(clients)]
-		}
-		if _, _, err := r.one(ctx, a, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count}); err != nil {
-			return err
-		}
-	}
-	r.index.Recruit(len(queries), interval)
-	return nil
 }
 
 // taskTimeout bounds one query in virtual time; an algorithm that takes longer

@@ -41,6 +41,7 @@ func (s *Service) remember(seen []search.Glimpse, sample search.Sample) {
 	if len(sample.Ads) > 0 {
 		s.sample, s.sampledAt = sample, now
 	}
+	s.directory.Saw(now, seen)
 	for _, g := range seen {
 		if len(s.glimpses) >= maxSeen && s.glimpses[g.Cell].at.IsZero() {
 			return // those that are old go with the next query

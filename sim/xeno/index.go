@@ -218,11 +218,15 @@ func (x *Index) locate(from network.NodeID, cell search.CellID, done func(holder
 	x.world.Net.Lookup(from, cell.Key().Position(), search.Replicas, done)
 }
 
-// recall knows all: a server publishes to every root.
+// recall knows all holders: a server publishes to every root. It knows mirrors
+// of roots that it has asked itself.
 func (x *Index) recall(_ network.NodeID, cells []search.CellID) (known []search.Glimpse) {
 	for _, id := range cells {
 		c := x.find(id)
-		g := search.Glimpse{Cell: id, Mirrors: x.mirrorsOf(c, everyone)}
+		g := search.Glimpse{Cell: id}
+		if r := x.mirrors.of[c]; r != nil && x.world.Rand.Float64() < r.known {
+			g.Mirrors = x.mirrorsOf(c, everyone)
+		}
 		for _, h := range x.holders(c) {
 			g.Holders = append(g.Holders, dht.Contact{ID: x.world.Net.PeerID(h)})
 		}
@@ -235,6 +239,8 @@ func (x *Index) current(server network.NodeID) *search.Signed { return x.world.M
 
 func (x *Index) silent(_, _ network.NodeID) {}
 
+func (x *Index) saw(network.NodeID, []search.Glimpse) {}
+
 // answer is what a node says when it is asked for a cell.
 func (x *Index) answer(at network.NodeID, q search.CellQuery) search.CellReply {
 	c := x.find(q.Cell)
@@ -246,7 +252,9 @@ func (x *Index) answer(at network.NodeID, q search.CellQuery) search.CellReply {
 		return search.CellReply{}
 	}
 	if x.mirrors.asks != nil {
-		x.mirrors.asks[c]++
+		asks := x.mirrors.asks[c]
+		asks[holder]++
+		x.mirrors.asks[c] = asks
 	}
 	for _, e := range x.holder(c).Step(x.world.Net.Clock(), search.AskCell{Query: q}) {
 		if reply, ok := e.(search.CellReply); ok {

@@ -21,6 +21,13 @@ func (n *liveNode) recruit(e search.Recruit) {
 	n.step(in)
 }
 
+// saw lets a node remember what it may tell others of.
+func (l *Live) saw(client network.NodeID, seen []search.Glimpse) {
+	if n := l.nodes[client]; n != nil {
+		n.directory.Saw(l.net.Clock(), seen)
+	}
+}
+
 // mirror queues an update for a mirror; one that finds no place counts as lost.
 func (n *liveNode) mirror(e search.SendMirror) {
 	if len(n.updates) >= search.MaxUpdates {

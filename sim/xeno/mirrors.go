@@ -1,6 +1,7 @@
 package xeno
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -11,26 +12,27 @@ import (
 
 // mirrors are what holders recruited, where cells are asked for much.
 type mirrors struct {
-	asks map[*cell]int // while they are counted; else nil
+	asks map[*cell][search.Replicas]int // of each holder, while they are counted; else nil
 	of   map[*cell]*recruited
 }
 
 // recruited are the mirrors of one cell.
 type recruited struct {
-	by   [search.Replicas][]network.NodeID // in the order of holders
-	turn int                               // which are told next
+	by    [search.Replicas][]network.NodeID // in the order of holders
+	turn  int                               // which are told next
+	known float64                           // the part of nodes that asked the cell lately, and know them
 }
 
 // Heat forgets all mirrors and begins to count what cells are asked for.
 func (x *Index) Heat() {
-	x.mirrors = mirrors{asks: make(map[*cell]int)}
+	x.mirrors = mirrors{asks: make(map[*cell][search.Replicas]int)}
 	x.forget()
 }
 
 // Recruit gives cells the mirrors that they have in the long run, if so many
 // queries were asked since Heat, when the network's loads began too, and one
-// comes every interval: one for every ask a second, of nodes that are not busy
-// where such are found. The cells that are asked for most are first.
+// comes every interval. Nodes that are not busy are taken where such are found.
+// The cells that are asked for most are first.
 func (x *Index) Recruit(queries int, interval time.Duration) {
 	asks := x.mirrors.asks
 	x.mirrors = mirrors{of: make(map[*cell]*recruited)}
@@ -42,26 +44,63 @@ func (x *Index) Recruit(queries int, interval time.Duration) {
 	for i, n := range x.world.Net.Loads() {
 		busy[i] = rate(int(n))
 	}
-	var hot []*cell
+	type hot struct {
+		*cell
+		total int
+		want  [search.Replicas]int
+	}
+	var all []hot
 	x.each(func(c *cell) {
-		if rate(asks[c])/search.Replicas >= search.AsksPerCopy {
-			hot = append(hot, c)
+		h := hot{cell: c}
+		var rates [search.Replicas]float64
+		for i, n := range asks[c] {
+			rates[i] = rate(n)
+			h.total += n
+		}
+		if h.want = wanted(rates); slices.Max(h.want[:]) > 0 {
+			all = append(all, h)
 		}
 	})
-	slices.SortStableFunc(hot, func(a, b *cell) int { return asks[b] - asks[a] })
-	for _, c := range hot {
-		r := new(recruited)
-		for range min(int(rate(asks[c])/search.Replicas/search.AsksPerCopy), search.MaxMirrors) {
-			for i := range x.holders(c) {
-				if id, ok := x.recruit(c, r, busy); ok {
+	slices.SortStableFunc(all, func(a, b hot) int { return b.total - a.total })
+	for _, h := range all {
+		r := &recruited{known: 1 - math.Exp(-rate(h.total)*search.RecallTTL.Seconds()/float64(len(busy)))}
+		for k := range slices.Max(h.want[:]) {
+			for i := range x.holders(h.cell) {
+				if k >= h.want[i] {
+					continue
+				}
+				if id, ok := x.recruit(h.cell, r, busy); ok {
 					r.by[i] = append(r.by[i], id)
 					busy[id] += search.AsksPerCopy
 				}
 			}
 		}
-		x.mirrors.of[c] = r
+		x.mirrors.of[h.cell] = r
 	}
 	x.forget()
+}
+
+// wanted returns how many mirrors each holder of a cell recruits in the end,
+// if they are asked so often while there are none: one for every ask a second
+// of it and its mirrors, of which it has more, the more mirrors it has.
+func wanted(rates [search.Replicas]float64) (want [search.Replicas]int) {
+	total, copies := 0.0, search.Replicas
+	for _, r := range rates {
+		total += r
+	}
+	for more := true; more; {
+		more = false
+		for i, r := range rates {
+			if n := min(int(r/search.AsksPerCopy), search.MaxMirrors); n > want[i] {
+				copies += n - want[i]
+				want[i], more = n, true
+			}
+		}
+		for i := range rates {
+			rates[i] = total * float64(1+want[i]) / float64(copies)
+		}
+	}
+	return want
 }
 
 // recruitTries is how many nodes are looked at for a mirror: a holder asks up

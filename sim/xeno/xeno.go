@@ -29,6 +29,8 @@ type Cells interface {
 	answer(at network.NodeID, q search.CellQuery) search.CellReply
 	// current is what a server says when it is asked for its ad.
 	current(server network.NodeID) *search.Signed
+	// saw tells what a query of a node saw of inner cells.
+	saw(client network.NodeID, seen []search.Glimpse)
 	// silent tells that a node got no answer from a peer.
 	silent(at, peer network.NodeID)
 }
@@ -77,6 +79,12 @@ func (x *Xeno) known(client network.NodeID) (map[search.CellID]search.Glimpse, s
 		sample.Sample = search.Sample{}
 	}
 	return out, sample.Sample
+}
+
+// Forget lets all clients forget what they saw.
+func (x *Xeno) Forget() {
+	clear(x.memory)
+	clear(x.sample)
 }
 
 func (x *Xeno) remember(client network.NodeID, seen []search.Glimpse, sample search.Sample) {
@@ -240,6 +248,7 @@ func (s *seeking) hop(at time.Duration, to network.NodeID, what string, ok bool)
 
 func (s *seeking) finish(f search.Finish) {
 	s.x.remember(s.task.Client, f.Seen, f.Sample)
+	s.x.cells.saw(s.task.Client, f.Seen)
 	out := trial.Outcome{
 		Estimated: f.Answer.Matches.Count, Low: f.Answer.Matches.Low, High: f.Answer.Matches.High, Bounded: true,
 		Requests: s.requests, Latency: s.net.Now() - s.begin, Complete: f.Answer.Complete,
