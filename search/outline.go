@@ -52,7 +52,7 @@ func (s *Schema) outline(q Query, m Sample) *outline {
 	}
 	o.match = o.part(func(sampled) bool { return true })
 	if ord := s.order(&q); q.Limit > 0 && !ord.none() {
-		o.goal = math.Pow(o.reach(ord, ads), caution)
+		o.goal = o.reach(ord, ads)
 	}
 	return o
 }
@@ -87,11 +87,6 @@ func (o *outline) alone(c sampled) float64 {
 // sample match, and those that nearly do tell what the conditions have to do
 // with the order.
 const nearMiss = 0.05
-
-// caution is the power that makes an estimate of reach larger, the more the
-// smaller it is: it rests on few ads then, and what conditions have to do with
-// an order mostly makes the way longer, since what is better is dearer.
-const caution = 0.7
 
 // reach estimates how much of all ads comes before the last of the results.
 func (o *outline) reach(ord order, ads []*Signed) float64 {
