@@ -16,7 +16,7 @@ type CounterConfig struct {
 	// goes down with their square root, until the cells in question are read
 	// through.
 	Error float64
-	// Budget bounds the messages to holders; 0 means 16, and 2,000 where an
+	// Budget bounds the messages to holders; 0 means 10, and 2,000 where an
 	// Error is asked for.
 	Budget int
 	// InFlight bounds the cells that are read at once at first; 0 means 4. More
@@ -39,7 +39,7 @@ func (c CounterConfig) withDefaults() CounterConfig {
 		c.Budget = cmp.Or(c.Budget, 2000)
 	}
 	c.Error = cmp.Or(c.Error, 0.1)
-	c.Budget = cmp.Or(c.Budget, 16)
+	c.Budget = cmp.Or(c.Budget, 10)
 	c.InFlight = cmp.Or(c.InFlight, 4)
 	c.Hedge = cmp.Or(c.Hedge, 150*time.Millisecond)
 	return c

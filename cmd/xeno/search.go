@@ -55,7 +55,7 @@ messages.`,
 	cmd.Flags().IntVar(&req.Limit, "limit", 10, "most results")
 	cmd.Flags().BoolVar(&req.Explain, "explain", false, "show which condition excluded which server")
 	cmd.Flags().BoolVar(&req.Count, "count", false, "only how many fit")
-	cmd.Flags().Float64Var(&req.Error, "error", 0, "how far off a count may be, as a `part` of it; default 0.1, or what 16 messages give")
+	cmd.Flags().Float64Var(&req.Error, "error", 0, "how far off a count may be, as a `part` of it; default 0.1, or what 10 messages give")
 	return cmd
 }
 

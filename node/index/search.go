@@ -30,7 +30,7 @@ type CountOptions struct {
 	// Error is how far the bounds may lie from the number, as a part of it; 0
 	// means a tenth.
 	Error float64
-	// Budget bounds the messages; 0 means 16, and 2,000 with an Error.
+	// Budget bounds the messages; 0 means 10, and 2,000 with an Error.
 	Budget int
 }
 
