@@ -41,6 +41,7 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 	if !req.Explain {
 		return out, nil
 	}
+	out.Plan = planOf(answer.Answer)
 	for _, c := range answer.Conditions {
 		out.Conditions = append(out.Conditions, api.Condition{Text: cel.Format(n.schema, c.Condition, answer.hosts.Name), Excluded: c.Count})
 	}
@@ -48,6 +49,15 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 		out.Excluded = append(out.Excluded, n.exclusion(e, answer.hosts))
 	}
 	return out, nil
+}
+
+// planOf says how an answer was found.
+func planOf(a search.Answer) *api.Plan {
+	out := &api.Plan{Tree: a.Tree, Cells: a.Plan.Cells, Leaves: a.Plan.Leaves, Lookups: a.Lookups}
+	for _, t := range a.Plan.Trees {
+		out.Expected = append(out.Expected, api.TreeCost{Tree: t.Tree, Cells: math.Round(10*t.Cells) / 10})
+	}
+	return out
 }
 
 // wholeNumber rounds how many there are, which is below 2^53.

@@ -390,6 +390,9 @@ func (s *Seeker) finish() {
 		}
 	}
 	s.account(&a)
+	if s.outline != nil {
+		a.Plan.Trees = s.schema.costs(func(t Tree) float64 { return s.outline.estimate(t, s.outline.unseen()) })
+	}
 	for _, c := range s.sorted()[:min(len(s.active), cmp.Or(s.query.Limit, math.MaxInt))] {
 		if s.cfg.Verify && !c.verified {
 			a.Complete = false
@@ -409,7 +412,11 @@ func (s *Seeker) account(a *Answer) {
 			continue
 		}
 		whole := s.done(v) && v.answers > 0
+		if whole {
+			a.Plan.Cells++
+		}
 		if whole && !v.inner {
+			a.Plan.Leaves++
 			a.Seen += int(v.total)
 		}
 		if s.wants(v) {

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/xenoserver/xeno/dht"
@@ -30,6 +31,36 @@ type Answer struct {
 	// Excluded are servers that were seen and do not match, with the
 	// conditions they fail. Filled where the query was to be explained.
 	Excluded []Excluded
+	// Plan is how it was found, and what else was considered.
+	Plan Plan
+}
+
+// A Plan is how a query was carried out, and what else was considered: its
+// cost is in the Answer.
+type Plan struct {
+	// Cells are those of Answer.Tree that were read, Leaves those of them that
+	// have no cells below.
+	Cells, Leaves int
+	// Trees are all trees by how many cells of each would have had to be read,
+	// as far as the sample of all ads told, the least first; none where all ads
+	// fit into a cell.
+	Trees []TreeCost
+}
+
+// A TreeCost is how many cells of a tree a query is expected to read.
+type TreeCost struct {
+	Tree  string
+	Cells float64
+}
+
+// costs returns what a query costs in every tree, the least first.
+func (s *Schema) costs(cells func(Tree) float64) []TreeCost {
+	list := make([]TreeCost, len(s.trees))
+	for i, t := range s.trees {
+		list[i] = TreeCost{t.Name, cells(t)}
+	}
+	slices.SortStableFunc(list, func(a, b TreeCost) int { return cmp.Compare(a.Cells, b.Cells) })
+	return list
 }
 
 // A Result is a server that matches.

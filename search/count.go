@@ -504,5 +504,23 @@ func (c *Counter) finish(e Estimate, known bool) {
 		a.Conditions = append(a.Conditions, Exclusion{p, excluded})
 	}
 	slices.SortStableFunc(a.Conditions, func(x, y Exclusion) int { return cmp.Compare(y.Count, x.Count) })
+	a.Plan = c.planned()
 	c.effects = append(c.effects, Finish{Answer: a, Seen: c.seen, Sample: c.sample})
+}
+
+// planned returns what was read, and what would have had to be for an exact
+// number.
+func (c *Counter) planned() (p Plan) {
+	for _, v := range c.list {
+		if own := c.surveys[v.cell]; own != nil && !v.lastAsk.IsZero() && v.cell.Tree == c.tree {
+			p.Cells++
+			if !own.inner {
+				p.Leaves++
+			}
+		}
+	}
+	if c.outline != nil {
+		p.Trees = c.schema.costs(c.reads)
+	}
+	return p
 }

@@ -53,7 +53,7 @@ messages.`,
 	}
 	cmd.Flags().StringVar(&req.Order, "sort", "", "`expression` to sort by, - for descending; default price")
 	cmd.Flags().IntVar(&req.Limit, "limit", 10, "most results")
-	cmd.Flags().BoolVar(&req.Explain, "explain", false, "show which condition excluded which server")
+	cmd.Flags().BoolVar(&req.Explain, "explain", false, "show the plan, what it cost, and which condition excluded which server")
 	cmd.Flags().BoolVar(&req.Count, "count", false, "only how many fit")
 	cmd.Flags().Float64Var(&req.Error, "error", 0, "how far off a count may be, as a `part` of it; default 0.1, or what 10 messages give")
 	return cmd
@@ -79,7 +79,16 @@ func printSearch(w io.Writer, answer api.SearchAnswer) {
 	printExplanation(w, answer)
 }
 
+// shownTrees is how many of the trees that were considered are shown.
+const shownTrees = 5
+
 func printExplanation(w io.Writer, answer api.SearchAnswer) {
+	if p := answer.Plan; p != nil {
+		fmt.Fprintf(w, "tree %s\t%d cells read, %d of them leaves, %d look-ups of holders\n", nameOr(p.Tree, "-"), p.Cells, p.Leaves, p.Lookups)
+		for _, t := range p.Expected[:min(len(p.Expected), shownTrees)] {
+			fmt.Fprintf(w, "expected %g\tcells of tree %s\n", t.Cells, t.Tree)
+		}
+	}
 	for _, c := range answer.Conditions {
 		fmt.Fprintf(w, "excluded %d\tby %s\n", c.Excluded, c.Text)
 	}

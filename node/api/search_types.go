@@ -13,7 +13,8 @@ type SearchRequest struct {
 	Order string `json:"order,omitempty"`
 	// Limit is the most results wanted; 0: 10.
 	Limit int `json:"limit,omitempty"`
-	// Explain asks which condition excluded which server.
+	// Explain asks how the answer was found, and which condition excluded which
+	// server.
 	Explain bool `json:"explain,omitempty"`
 	// Count asks only how many servers fit, which costs a few messages.
 	Count bool `json:"count,omitempty"`
@@ -42,10 +43,35 @@ type SearchAnswer struct {
 	Requests int `json:"requests"`
 	// Millis is how long it took.
 	Millis float64 `json:"ms"`
+	// Plan is how the answer was found; with Explain.
+	Plan *Plan `json:"plan,omitempty"`
 	// Conditions count exclusions, the strictest first; with Explain.
 	Conditions []Condition `json:"conditions,omitempty"`
 	// Excluded are servers that were seen and do not fit; with Explain.
 	Excluded []Exclusion `json:"excluded,omitempty"`
+}
+
+// A Plan is how an answer was found, and what else was considered.
+type Plan struct {
+	// Tree is the one that was read; empty where all servers fit into a cell.
+	Tree string `json:"tree"`
+	// Cells are those of it that were read, each at one holder or more.
+	Cells int `json:"cells"`
+	// Leaves are those of them that have servers and no cells below.
+	Leaves int `json:"leaves"`
+	// Lookups is how many holders had to be looked up in the overlay.
+	Lookups int `json:"lookups"`
+	// Expected is how many cells of each tree would have had to be read, as far
+	// as a sample of all servers told, the least first.
+	Expected []TreeCost `json:"expected,omitempty"`
+}
+
+// A TreeCost is what a query was expected to cost in a tree.
+type TreeCost struct {
+	// Tree is its name.
+	Tree string `json:"tree"`
+	// Cells is how many cells of it would be read.
+	Cells float64 `json:"cells"`
 }
 
 // A Result is one server, as its current ad describes it.

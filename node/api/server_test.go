@@ -166,7 +166,7 @@ func TestCallsMatchDocument(t *testing.T) {
 	want(api.CodeQuery, err)
 	found, err := c.Search(ctx, api.SearchRequest{Query: "free.cpus >= 4", Explain: true})
 	want("", err)
-	if len(found.Results) != 3 || len(found.Excluded) != 1 {
+	if len(found.Results) != 3 || len(found.Excluded) != 1 || found.Plan == nil || len(found.Plan.Expected) != 2 {
 		t.Errorf("search: %+v", found)
 	}
 	counted, err := c.Search(ctx, api.SearchRequest{Query: "free.cpus >= 4", Count: true, Error: 0.01})

@@ -147,6 +147,7 @@ func (b *Backend) Search(_ context.Context, req api.SearchRequest) (api.SearchAn
 		answer.Results, answer.High, answer.Complete = nil, n+2, false
 	}
 	if req.Explain {
+		answer.Plan = &api.Plan{Tree: "price_hour", Cells: 3, Leaves: 2, Lookups: 1, Expected: []api.TreeCost{{Tree: "price_hour", Cells: 2.5}, {Tree: "server", Cells: 9}}}
 		answer.Conditions = []api.Condition{{Text: req.Query, Excluded: 1}}
 		answer.Excluded = []api.Exclusion{{Server: Peer("perth"), Name: "perth", Condition: req.Query, Reason: "place is perth"}}
 	}
