@@ -279,7 +279,7 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	if p := v.pending; p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= v.patience {
 		missing = max(missing, 1) // somebody is slow
 	}
-	for ; missing > 0 && s.requests < s.cfg.Budget; missing-- {
+	for ; missing > 0 && s.requests < s.cfg.Budget && !s.awaits(now, v); missing-- {
 		to, ok := s.pick(v)
 		if !ok {
 			if v.locate == locateNot && v.lacks(replicas) {

@@ -3,6 +3,7 @@ package search
 import (
 	"encoding/binary"
 	"slices"
+	"time"
 
 	"github.com/xenoserver/xeno/dht"
 )
@@ -14,7 +15,7 @@ const choices = 4
 // A source is a mirror that a query may ask instead of a holder.
 type source struct {
 	Mirror
-	teller dht.PeerID // the guide who named it; zero: somebody who was asked for a cell
+	teller dht.PeerID // who else than a holder of the cell named it: a guide, or a holder of the table above
 }
 
 // mirrored are the mirrors of a cell, as a query knows them.
@@ -89,6 +90,21 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 		m.asked = append(m.asked, best)
 	}
 	return best.Contact, true
+}
+
+// awaits tells whether another holder of the table above may soon name mirrors
+// of a cell: of those that are known one teller's was asked already.
+func (s *Seeker) awaits(now time.Time, v *visit) bool {
+	m := &v.mirrored
+	if len(m.asked) == 0 || m.useless || v.weak || now.Sub(v.lastAsk) >= v.patience {
+		return false
+	}
+	prefix, _ := v.cell.Prefix.Parent()
+	above := s.visits[CellID{Tree: v.cell.Tree, Prefix: prefix}]
+	if v.cell.Prefix.Level == 0 || above == nil || above.pending == 0 && (above.glimpsed || above.answers >= s.replicas(above)) {
+		return false
+	}
+	return !slices.ContainsFunc(m.sources, func(c source) bool { return !slices.ContainsFunc(m.asked, c.same) })
 }
 
 // same tells whether one liar may stand behind both sources.

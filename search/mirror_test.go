@@ -350,6 +350,56 @@ func TestMayHold(t *testing.T) {
 	}
 }
 
+// TestForgedMirrors lets the holders of a table be asked, one of which names
+// mirrors of its own making for a child, of every holder there is: two of them
+// are never asked alone.
+func TestForgedMirrors(t *testing.T) {
+	w := newWorld(t, 12, 1, 16)
+	id := func() dht.Contact { return dht.Contact{ID: randomID(w.rng)} }
+	child := Child{Index: 0, Summary: w.schema.SummaryOf(randomAd(w.rng, w.now))}
+	for range Replicas {
+		child.Holders = append(child.Holders, id())
+	}
+	honest, forged := child, child
+	for i := range maxMirrors {
+		of := child.Holders[i%Replicas].ID
+		honest.Mirrors.List = append(honest.Mirrors.List, Mirror{id(), of})
+		forged.Mirrors.List = append(forged.Mirrors.List, Mirror{id(), of})
+	}
+	honest.Mirrors.All, forged.Mirrors.All = 60, 1000
+	both, lying := 0, 0
+	for seed := range uint64(500) {
+		s, err := NewSeeker(w.schema, Query{}, SeekerConfig{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := s.visit(Root("arch"))
+		s.descend(root, id().ID, []Child{forged})
+		s.descend(root, id().ID, []Child{honest})
+		v := s.visit(CellID{Tree: "arch", Prefix: root.cell.Prefix.Child(0)})
+		liars := 0
+		for range 2 {
+			c, ok := s.pick(v)
+			if !ok {
+				t.Fatal("nobody is left")
+			}
+			v.asks[c.ID] = new(ask)
+			if slices.ContainsFunc(forged.Mirrors.List, func(m Mirror) bool { return m.ID == c.ID }) {
+				liars++
+			}
+		}
+		if liars > 0 {
+			lying++
+		}
+		if liars == 2 {
+			both++
+		}
+	}
+	if both > 0 || lying == 0 {
+		t.Errorf("of 500 queries %d ask a forged mirror, %d two of them", lying, both)
+	}
+}
+
 // TestPick draws whom a query asks: mirrors as likely as there are more of
 // them, never two behind which one liar may stand, and holders alone once a
 // mirror failed.

@@ -306,7 +306,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 			v.meet(g.Holders, s.cfg.Near)
 			v.mirrored.meet(g.Mirrors, g.Teller)
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
-			s.descend(v, g.Children)
+			s.descend(v, dht.PeerID(cell.Key()), g.Children) // who told is forgotten: it was one
 		}
 	}
 	return v
@@ -368,7 +368,11 @@ func (s *Seeker) answered(in Answered) {
 	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
 		return // such a cell has no children, whatever its holder says
 	}
-	s.descend(v, r.Children)
+	teller := in.From
+	if holder, mirror := v.mirrored.recruiter(in.From); mirror {
+		teller = holder
+	}
+	s.descend(v, teller, r.Children)
 }
 
 // glimpse returns what a reply tells for later queries, to which the counts of
@@ -381,8 +385,10 @@ func glimpse(v *visit, r *CellReply) Glimpse {
 	return g
 }
 
-// descend takes in what is said of the children of a cell.
-func (s *Seeker) descend(v *visit, children []Child) {
+// descend takes in what one holder of a cell says of its children. It answers
+// for the mirrors of theirs that it names, whichever holders it says recruited
+// them.
+func (s *Seeker) descend(v *visit, teller dht.PeerID, children []Child) {
 	for _, c := range children {
 		if int(v.cell.Prefix.Level)+bits.Len(uint(c.Index+2))-1 > maxLevel {
 			continue
@@ -405,7 +411,7 @@ func (s *Seeker) descend(v *visit, children []Child) {
 		}
 		child.expect, s.unranked = s.schema.expect(s.query.Where, child.summary, c), true
 		child.meet(c.Holders, s.cfg.Near)
-		child.mirrored.meet(c.Mirrors, dht.PeerID{})
+		child.mirrored.meet(c.Mirrors, teller)
 	}
 }
 
