@@ -48,7 +48,7 @@ func (o *Overlay) join(ctx context.Context) error {
 		return err
 	}
 	o.awaitRoutingTable(ctx)
-	o.dht.RefreshRoutingTable()
+	o.refreshTable()
 	return nil
 }
 
@@ -314,7 +314,7 @@ func (o *Overlay) refresh() {
 	if o.joined.Load() && len(o.bootstrap) > 0 {
 		o.spawn(func() { _ = o.connectBootstrap(o.ctx) })
 	}
-	o.dht.RefreshRoutingTable()
+	o.refreshTable()
 }
 
 // warm compares the routing table with the connections: members that are not

@@ -266,6 +266,16 @@ func (o *Overlay) spawn(f func()) {
 	}
 }
 
+// refreshTable lets kad-dht look for more members of its routing table, unless
+// the overlay is closed: kad-dht does not allow that beside its own Close.
+func (o *Overlay) refreshTable() {
+	o.closeMu.Lock()
+	defer o.closeMu.Unlock()
+	if !o.closed {
+		o.dht.RefreshRoutingTable()
+	}
+}
+
 // Close leaves the network and waits for everything that was started. Calls
 // under way end with an error. It may be called again.
 func (o *Overlay) Close() error {
