@@ -42,6 +42,10 @@ func (SendMirror) holderEffect() {}
 type hot struct {
 	mirrors []*mirror
 	told    int // how many mirrors the parent was told of
+	// Where nobody wants to mirror the cell, as in a small network where all
+	// are as busy, recruiting pauses, ever longer.
+	pause time.Duration
+	rests time.Time // until when
 
 	version  uint64
 	urgent   uint64 // the last version without which an ad is not found
@@ -53,6 +57,7 @@ type hot struct {
 // A mirror is one that the holder recruited.
 type mirror struct {
 	contact dht.Contact
+	joined  bool      // it accepted, and may be sent the cell
 	acked   uint64    // version that it has
 	sent    time.Time // when it was told last
 	to      uint64    // version that it has then
@@ -99,11 +104,15 @@ func (h *Holder) warm(now time.Time, c *cell) {
 		c.hot, c.dirty = nil, c.dirty || t.told > 0
 		return
 	}
-	h.record(now, c)
+	if len(t.mirrors) > 0 {
+		h.record(now, c)
+	}
 	for _, m := range t.mirrors {
 		h.refresh(now, c, m)
 	}
-	if missing := min(want-len(t.mirrors), maxRecruits); missing > 0 {
+	if missing := min(want-len(t.mirrors), maxRecruits); missing > 0 && !now.Before(t.rests) {
+		t.pause = min(max(2*t.pause, recruitPause), maxRecruitPause)
+		t.rests = now.Add(t.pause)
 		h.effects = append(h.effects, Recruit{Cell: c.id, Count: missing})
 	}
 	if n := len(t.serving()); 4*max(n-t.told, t.told-n) > t.told && c.id.Prefix.Level > 0 {
@@ -144,6 +153,11 @@ func (h *Holder) mirroredBy(now time.Time, in Mirrored) {
 	if in.Reply.Accepted {
 		m.acked = in.Reply.Version
 		c.asks += min(in.Reply.Asks, maxReported)
+	}
+	if in.Reply.Accepted && !m.joined {
+		m.joined = true
+		t.pause, t.rests = 0, time.Time{}
+		h.record(now, c)
 	}
 	switch {
 	case in.Reply.Accepted && m.acked == m.to:
@@ -245,7 +259,10 @@ func (h *Holder) refresh(now time.Time, c *cell, m *mirror) {
 	if m.busy || !due || m.failed && now.Sub(m.sent) < mirrorRefresh {
 		return
 	}
-	u := t.update(m.acked)
+	var u MirrorUpdate // an invitation: most of those who are invited may be busy, and a cell is large
+	if m.joined {
+		u = t.update(m.acked)
+	}
 	m.busy, m.sent, m.to, m.whole, m.serving = true, now, u.To, u.Whole, m.serving && u.From > 0
 	u.Cell, u.Age, u.Inner = c.id, now.Sub(c.born), c.inner
 	u.Rate = c.rate / float64(1+len(t.serving()))

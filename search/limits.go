@@ -119,6 +119,9 @@ const (
 	// maxRecruits bounds those that are recruited in one tick, since each copies
 	// the cell.
 	maxRecruits = 8
+	// recruitPause is how long a holder waits after inviting mirrors of a cell
+	// of which none came, twice as long each time up to maxRecruitPause.
+	recruitPause, maxRecruitPause = time.Second, time.Minute
 	// maxMirrors is how many mirrors a reply names.
 	maxMirrors = 8
 	// maxSources bounds the mirrors of a cell that a query chooses from: what two

@@ -24,7 +24,7 @@ type Mirrors struct {
 }
 
 // A MirrorUpdate is what a holder tells a mirror of a cell: what changed since
-// a version of its copy, with version 0 everything.
+// a version of its copy, with version 0 everything. To version 0 it invites.
 type MirrorUpdate struct {
 	Cell     CellID
 	Age      time.Duration // since the holder has the cell

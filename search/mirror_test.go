@@ -332,6 +332,46 @@ func TestMirrorParts(t *testing.T) {
 	}
 }
 
+// TestMirrorsDecline invites busy participants to mirror a large cell: none is
+// sent it, and they are invited ever more seldom until one comes.
+func TestMirrorsDecline(t *testing.T) {
+	s := DefaultSchema()
+	now := time.Unix(1_800_000_000, 0)
+	w := newWorld(t, 12, 1, 256)
+	h := NewHolder(s, HolderConfig{Self: randomID(w.rng)})
+	root := Root("arch")
+	h.Step(now, Publish{From: randomID(w.rng), Ad: randomAd(w.rng, now), Places: []Placement{{Tree: root.Tree}}})
+	invited := func(seconds int, reply MirrorReply) (n int) {
+		for range seconds {
+			for range 5 {
+				h.Step(now, AskCell{CellQuery{Cell: root}})
+			}
+			now = now.Add(time.Second)
+			for _, e := range h.Step(now, HolderTick{}) {
+				r, ok := e.(Recruit)
+				if !ok {
+					continue
+				}
+				to := dht.Contact{ID: randomID(w.rng)}
+				for _, e := range h.Step(now, Recruits{Cell: r.Cell, Contacts: []dht.Contact{to}}) {
+					if u := e.(SendMirror).Update; len(u.Ads) > 0 || u.To != 0 {
+						t.Fatalf("the cell is sent to who was not asked: %+v", u)
+					}
+					n++
+					h.Step(now, Mirrored{Cell: root, From: to.ID, Reply: reply})
+				}
+			}
+		}
+		return n
+	}
+	if n := invited(100, MirrorReply{}); n < 5 || n > 10 {
+		t.Errorf("%d were invited in 100 s where all decline", n)
+	}
+	if n := invited(70, MirrorReply{Accepted: true}); n < 4 {
+		t.Errorf("%d were invited in 70 s, all of whom came, where 4 are wanted", n)
+	}
+}
+
 func TestMayHold(t *testing.T) {
 	w := newWorld(t, 10, 40, 16)
 	cell := Root("arch")
