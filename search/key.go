@@ -33,7 +33,7 @@ func (h Hash) fraction() float64 { return float64(binary.BigEndian.Uint64(h[:8])
 func (h Hash) String() string { return hex.EncodeToString(h[:8]) }
 
 const (
-	// keyBytes is the length of a key: 12 or 24 bits of values, and at least
+	// keyBytes is the length of a key: 4 to 24 bits of values, and at least
 	// 72 bits of hash, more than anybody can collide on purpose 256 times.
 	keyBytes = 12
 	// maxLevel is the deepest level of a tree: a prefix of all bits.
@@ -42,9 +42,8 @@ const (
 	// only dimension. More would make equal values share longer chains of
 	// inner cells before their hashes tell them apart.
 	singleBits = 12
-	// coordinateBits is the same for network coordinates: a bit or two an axis, since servers
-	// cluster in cities and longer keys make longer chains of cells.
-	coordinateBits = 12
+	// coordinateBits is the same for network coordinates: three bits an axis.
+	coordinateBits = 24
 	// placeBits is the same for places: cells finer than the circles that are
 	// asked for, and than the distances that round trips tell apart.
 	placeBits = 16
@@ -210,8 +209,8 @@ func (d Dimension) keyBits() int {
 // KeyOf returns the key of an ad in a tree. In a tree of one dimension the
 // first nibble is 0 for ads that lack it, and their hash follows at once.
 func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
-	if len(t.Dims) > 1 {
-		return s.compositeKey(t, ad)
+	if bits, ok := s.interleaved(t); ok {
+		return s.interleavedKey(t, bits, ad)
 	}
 	d, _ := s.Dimension(t.Dims[0])
 	v, ok := ad.Ad.Attribute(d.Name)
@@ -226,8 +225,20 @@ func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
 	return appendHash(k, bits, ad.hash)
 }
 
-func (s *Schema) compositeKey(t Tree, ad *Signed) (k Key) {
-	each := compositeBits / len(t.Dims)
+// interleaved returns how many bits of the keys of a tree those of several
+// dimensions or axes share in turn; false where they are those of one value.
+func (s *Schema) interleaved(t Tree) (bits int, ok bool) {
+	if len(t.Dims) > 1 {
+		return compositeBits, true
+	}
+	d, _ := s.Dimension(t.Dims[0])
+	return d.keyBits(), d.Kind == KindPlace || d.Kind == KindCoordinate
+}
+
+// interleavedKey takes bits of the dimensions' positions in turn. Cells are
+// thus boxes, and those of places and coordinates halves of boxes.
+func (s *Schema) interleavedKey(t Tree, bits int, ad *Signed) (k Key) {
+	each := bits / len(t.Dims)
 	var positions [maxTreeDims]uint32
 	for i, name := range t.Dims {
 		d, _ := s.Dimension(name)
@@ -235,13 +246,13 @@ func (s *Schema) compositeKey(t Tree, ad *Signed) (k Key) {
 			positions[i] = keyPosition(d.fraction(v), each)
 		}
 	}
-	for bit := range compositeBits {
+	for bit := range bits {
 		from := positions[bit%len(t.Dims)]
 		if from>>(each-1-bit/len(t.Dims))&1 == 1 {
 			k[bit/8] |= 0x80 >> (bit % 8)
 		}
 	}
-	return appendHash(k, compositeBits, ad.hash)
+	return appendHash(k, bits, ad.hash)
 }
 
 // appendHash fills the key behind its first bits from the hash. bits is a

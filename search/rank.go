@@ -118,8 +118,8 @@ func latencyStep(rtt float64) float64 {
 // bits of its value, a key is the hash.
 func (s *Schema) hashFloor(c CellID) (least Hash) {
 	t, _ := s.Tree(c.Tree)
-	from := compositeBits
-	if len(t.Dims) == 1 {
+	from, ok := s.interleaved(t)
+	if !ok {
 		if c.Prefix.Level < 4 || c.Prefix.Key.bits(0, 4) == 0 {
 			return least // of ads that lack the value, the hash comes at once
 		}

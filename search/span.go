@@ -22,11 +22,11 @@ func (s *Schema) spanOf(c CellID, dim string) (span, bool) {
 		if name != dim {
 			continue
 		}
-		if len(t.Dims) == 1 {
-			d, _ := s.Dimension(dim)
-			return singleSpan(c.Prefix, d.keyBits())
+		if bits, ok := s.interleaved(t); ok {
+			return interleavedSpan(c.Prefix, bits, i, len(t.Dims))
 		}
-		return compositeSpan(c.Prefix, i, len(t.Dims))
+		d, _ := s.Dimension(dim)
+		return singleSpan(c.Prefix, d.keyBits())
 	}
 	return span{}, false
 }
@@ -51,11 +51,11 @@ func singleSpan(p Prefix, bits int) (span, bool) {
 	return span{float64(first-low)/float64(15*low) - rounding, float64(last-low)/float64(15*low) + rounding}, true
 }
 
-// compositeSpan undoes compositeKey for the i-th of n dimensions, of whose
+// interleavedSpan undoes interleavedKey for the i-th of n dimensions, of whose
 // positions the first stands for ads without a value.
-func compositeSpan(p Prefix, i, n int) (span, bool) {
-	each, known, first := compositeBits/n, 0, 0
-	for bit := i; bit < min(int(p.Level), compositeBits); bit += n {
+func interleavedSpan(p Prefix, bits, i, n int) (span, bool) {
+	each, known, first := bits/n, 0, 0
+	for bit := i; bit < min(int(p.Level), bits); bit += n {
 		first = first<<1 | p.Key.bits(bit, 1)
 		known++
 	}

@@ -123,8 +123,8 @@ func disjoint(children []Child) []Child {
 
 // hashed tells whether the bits of keys behind p are those of hashes.
 func (s *Schema) hashed(t Tree, p Prefix) bool {
-	if len(t.Dims) != 1 {
-		return p.Level >= compositeBits
+	if bits, ok := s.interleaved(t); ok {
+		return int(p.Level) >= bits
 	}
 	d, _ := s.Dimension(t.Dims[0])
 	return int(p.Level) >= d.keyBits() || s.lacking(t, p)
@@ -133,7 +133,10 @@ func (s *Schema) hashed(t Tree, p Prefix) bool {
 // lacking tells whether a range of a tree of one dimension has only ads that
 // lack it.
 func (s *Schema) lacking(t Tree, p Prefix) bool {
-	return len(t.Dims) == 1 && p.Level >= 4 && p.Key.bits(0, 4) == 0
+	if _, ok := s.interleaved(t); ok {
+		return false
+	}
+	return p.Level >= 4 && p.Key.bits(0, 4) == 0
 }
 
 // certain tells whether every ad of a range with summary m matches: its place
@@ -142,7 +145,7 @@ func (s *Schema) lacking(t Tree, p Prefix) bool {
 func (s *Schema) certain(t Tree, p Prefix, conjuncts []Predicate, m Summary) bool {
 	for _, q := range conjuncts {
 		dim := dimOf(q)
-		if len(t.Dims) != 1 || t.Dims[0] != dim || p.Level < 4 || s.lacking(t, p) {
+		if _, ok := s.spanOf(CellID{Tree: t.Name, Prefix: p}, dim); !ok {
 			return false
 		}
 		if _, has := q.(Has); has {
