@@ -115,7 +115,7 @@ func (s *Seeker) hurry() {
 	hoped := float64(len(s.active))
 	for _, v := range s.list {
 		if v.cell.Tree == s.tree && v.answers == 0 && !v.glimpsed {
-			hoped += v.expect
+			hoped += v.expect * v.chance
 		}
 	}
 	// Before the root has answered nothing is known.
@@ -204,7 +204,7 @@ func (s *Seeker) read(now time.Time) {
 			busy++
 		}
 		if !v.glimpsed && v.answers == 0 {
-			hoped += v.expect
+			hoped += v.expect * v.chance
 		}
 		if at := s.ask(now, v); !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
 			wake = at
@@ -227,7 +227,7 @@ func (s *Seeker) rank() []*visit {
 		if c := cmp.Compare(a.bound, b.bound); c != 0 && !s.order.none() {
 			return c
 		}
-		return cmp.Or(cmp.Compare(b.expect, a.expect), cmp.Compare(a.index, b.index))
+		return cmp.Or(cmp.Compare(b.expect*b.chance, a.expect*a.chance), cmp.Compare(a.index, b.index))
 	})
 	return s.ranked
 }

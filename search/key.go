@@ -206,8 +206,8 @@ func (d Dimension) keyBits() int {
 	}
 }
 
-// KeyOf returns the key of an ad in a tree. In a tree of one dimension the
-// first nibble is 0 for ads that lack it, and their hash follows at once.
+// KeyOf returns the key of an ad in a tree. Where it has the bits of one value,
+// the first nibble is 0 for ads that lack it, and their hash follows at once.
 func (s *Schema) KeyOf(t Tree, ad *Signed) Key {
 	if bits, ok := s.interleaved(t); ok {
 		return s.interleavedKey(t, bits, ad)

@@ -17,9 +17,11 @@ type outline struct {
 	drawn  float64   // ads in the sample
 	total  float64   // how many ads there are
 	match  float64   // how much of them matches
-	// goal is how much of all ads comes before the last of the results; 1 where
-	// everything that matches is wanted, or any will do.
-	goal float64
+	// goal is how much of all ads comes before the last of the results, and
+	// front which of the sample; 1 where everything that matches is wanted, or
+	// any will do.
+	goal  float64
+	front uint64
 	// near tells that who is near in place is near in network coordinate.
 	near bool
 }
@@ -28,6 +30,12 @@ type outline struct {
 type sampled struct {
 	dims []string
 	set  uint64
+}
+
+// A ranked ad of a sample, by its index; weight is how much like a match it is.
+type ranked struct {
+	ad           int
+	rank, weight float64
 }
 
 // outlineAds is how many ads of a sample are looked at: all that an honest
@@ -50,30 +58,30 @@ func (s *Schema) outline(q Query, m Sample) *outline {
 		}
 		o.sets = append(o.sets, c)
 	}
-	o.match = o.part(func(sampled) bool { return true })
+	o.match = o.together(o.those(func(sampled) bool { return true }))
 	if ord := s.order(&q); q.Limit > 0 && !ord.none() {
-		o.goal = o.reach(ord, ads)
+		o.reach(ord, ads)
 	}
 	return o
 }
 
-// independence is how many ads of a sample the guess weighs as much as that
-// conditions have nothing to do with each other.
-const independence = 16
-
-// part estimates how much of all ads satisfies the chosen conjuncts together.
-func (o *outline) part(chosen func(sampled) bool) float64 {
-	all, product := ^uint64(0)>>(outlineAds-int(o.drawn)), 1.0
+// those returns which ads of the sample satisfy all chosen conjuncts, and how
+// much of all ads would if these had nothing to do with each other.
+func (o *outline) those(chosen func(sampled) bool) (set uint64, product float64) {
+	set, product = ^uint64(0)>>(outlineAds-int(o.drawn)), 1
 	for _, c := range o.sets {
 		if chosen(c) {
-			all &= c.set
+			set &= c.set
 			product *= o.alone(c)
 		}
 	}
-	if product == 1 {
-		return 1
-	}
-	return (float64(bits.OnesCount64(all)) + independence*product) / (o.drawn + independence)
+	return set, product
+}
+
+// together estimates how much of all ads satisfies what those do: the product,
+// times how many more of the sample do than would then, with one for doubt.
+func (o *outline) together(set uint64, product float64) float64 {
+	return min(1, product*(float64(bits.OnesCount64(set))+1)/(o.drawn*product+1))
 }
 
 // alone estimates how much of all ads satisfies a conjunct. What is not in the
@@ -88,33 +96,62 @@ func (o *outline) alone(c sampled) float64 {
 // with the order.
 const nearMiss = 0.05
 
-// reach estimates how much of all ads comes before the last of the results.
-func (o *outline) reach(ord order, ads []*Signed) float64 {
+// reach estimates how far the order is read until the last of the results.
+func (o *outline) reach(ord order, ads []*Signed) {
 	wanted := float64(o.query.Limit) / (o.total * o.match)
 	if wanted >= 1 {
-		return 1
+		return
 	}
-	type weighed struct{ rank, weight float64 }
-	list, sum := make([]weighed, len(ads)), 0.0
+	list, sum := make([]ranked, len(ads)), 0.0
 	for i, ad := range ads {
-		list[i] = weighed{ord.standing(ad).rank, 1}
+		list[i] = ranked{i, ord.standing(ad).rank, 1}
 		for _, c := range o.sets {
 			if c.set>>i&1 == 0 {
 				list[i].weight *= nearMiss
 			}
 		}
+	}
+	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	barrier := o.barrier(list)
+	for i := range list {
+		if float64(i+1) <= barrier {
+			list[i].weight = 0
+		}
 		sum += list[i].weight
 	}
-	slices.SortStableFunc(list, func(a, b weighed) int { return cmp.Compare(a.rank, b.rank) })
 	before := 0.0
 	for i, w := range list {
 		own := w.weight / sum
-		if before+own >= wanted {
-			return (float64(i) + (wanted-before)/own) / o.drawn
+		if own > 0 && before+own >= wanted {
+			o.goal = min(1, (max(float64(i), barrier)+(wanted-before)/own)/o.drawn)
+			break
 		}
 		before += own
 	}
-	return 1
+	for i, w := range list {
+		if float64(i)+0.5 < o.goal*o.drawn {
+			o.front |= 1 << w.ad
+		}
+	}
+}
+
+// chancy is how unlikely it must be that the first ads in the order fail a
+// condition by chance, for these to be what it excludes: its inverse.
+const chancy = 64
+
+// barrier estimates how many ads of the sample, which come first in the order,
+// are such that a condition excludes them all: the cheapest machines may all
+// be too small. It is between two of them where that may be chance.
+func (o *outline) barrier(list []ranked) (most float64) {
+	for _, c := range o.sets {
+		first := 0
+		for first < len(list) && c.set>>list[first].ad&1 == 0 {
+			first++
+		}
+		chance := math.Pow(1-o.alone(c), float64(first))
+		most = max(most, math.Pow(1-chance, chancy)*float64(first))
+	}
+	return most
 }
 
 const (
@@ -200,21 +237,24 @@ func (o *outline) unseen() prospect { return prospect{room: o.total} }
 
 // estimate returns how many cells a query has still to read in a tree.
 func (o *outline) estimate(t Tree, p prospect) float64 {
-	part, passed := o.part(func(c sampled) bool { return o.sorts(t, c) }), 1.0
+	set, product := o.those(func(c sampled) bool { return o.sorts(t, c) })
+	passed := 1.0
 	for _, c := range o.sets {
 		if !o.sorts(t, c) {
 			passed *= o.inLeaf(o.alone(c), c.dims...)
 		}
 	}
-	within := part
+	part := o.together(set, product)
+	within, known := part, 1.0
 	if p.part > 0 {
-		within = math.Sqrt(part * p.part) // neither is better than the other
+		known = math.Sqrt(p.part / part) // neither is better than the other
 	}
 	if o.goal < 1 && o.orders(t, o.query.OrderBy) {
-		within *= o.goal
+		within = o.together(set&o.front, product*o.goal)
 	} else if o.goal < 1 {
 		passed *= o.inLeaf(o.goal, o.query.OrderBy)
 	}
+	within *= known
 	leaves := p.room / usualLeaf
 	if within < 1 {
 		// Along each axis the range touches one cell more than fit into it.
@@ -271,23 +311,22 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 	}
 	p := prospect{part: s.partOf(t, children)}
 	inOrder := s.query.Limit > 0 && !s.order.none() && s.outline.orders(t, s.query.OrderBy)
-	hoped := 0.0
+	needed := 1.0 // the chance that a cell must be read
 	for _, v := range s.rank() {
 		if v.cell.Tree != t.Name || v.cell.Prefix.Level == 0 || s.done(v) || !s.wants(v) {
 			continue
 		}
-		if inOrder && hoped+s.settled(v.bound) >= float64(s.query.Limit) {
-			break
-		}
-		hoped += v.expect
 		n := float64(v.summary.Count)
 		if n <= leafAds {
-			p.leaves++
-			continue
+			p.leaves += needed
+		} else {
+			p.room += needed * n
+			if s.query.Limit == 0 && s.sure(t, v) {
+				p.inside += n
+			}
 		}
-		p.room += n
-		if s.query.Limit == 0 && s.sure(t, v) {
-			p.inside += n
+		if missing := float64(s.query.Limit) - s.settled(v.bound); inOrder {
+			needed *= 1 - v.chance*min(1, v.expect/max(1, missing))
 		}
 	}
 	return s.outline.estimate(t, p), true

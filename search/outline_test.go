@@ -59,6 +59,40 @@ func TestOutlineOrder(t *testing.T) {
 	}
 }
 
+// TestOutlineBarrier: ten results are many fewer than the cheapest part of all,
+// but where all of that is too small they come behind.
+func TestOutlineBarrier(t *testing.T) {
+	q := Query{Where: Compare{Dim: "free_memory", Op: OpGreaterEqual, Value: Number(12 * gib)}, OrderBy: "price_hour", Limit: 10}
+	goal := func(price func(i int) int) float64 {
+		m := drawn(100_000, func(i int) map[string]Value {
+			return map[string]Value{"free_memory": Number(float64(i+1) * gib), "price_hour": Number(0.01 * float64(price(i)+1))}
+		})
+		return DefaultSchema().outline(q, m).goal
+	}
+	if got := goal(func(i int) int { return i }); got < 0.15 || got > 0.2 {
+		t.Errorf("the first %.4f of all prices are read, where 11 of 64 are too small", got)
+	}
+	if got := goal(func(i int) int { return (i*37 + 50) % outlineAds }); got > 0.02 {
+		t.Errorf("the first %.4f of all prices are read, where the cheapest may have any size", got)
+	}
+}
+
+// TestExpect: where none of many ads of the sample matches, though buckets
+// allow it, a child seldom has matches.
+func TestExpect(t *testing.T) {
+	s := DefaultSchema()
+	m := s.SummaryOf(&Signed{Ad: &Ad{Attributes: map[string]Value{"free_cpu": Number(8)}}})
+	m.Count = 1000
+	p := Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(4)}
+	chance := func(sampled, matched uint32) float64 {
+		_, chance := s.expect(p, m, Child{Sampled: sampled, Matched: matched})
+		return chance
+	}
+	if chance(9, 1) != 1 || chance(0, 0) != usualChance || chance(9, 0) > 0.01 || chance(1, 0) >= chance(0, 0) {
+		t.Errorf("chances %g, %g, %g, %g", chance(9, 1), chance(0, 0), chance(9, 0), chance(1, 0))
+	}
+}
+
 // TestOutlineLatency: cells of places differ in latency, and more finely than
 // those of network coordinates, if who is near in place is near in coordinate.
 func TestOutlineLatency(t *testing.T) {

@@ -409,7 +409,8 @@ func (s *Seeker) descend(v *visit, teller dht.PeerID, children []Child) {
 		if b, ok := s.order.keyBound(cell); ok {
 			child.bound = max(child.bound, b)
 		}
-		child.expect, s.unranked = s.schema.expect(s.query.Where, child.summary, c), true
+		child.expect, child.chance = s.schema.expect(s.query.Where, child.summary, c)
+		s.unranked = true
 		child.meet(c.Holders, s.cfg.Near)
 		child.mirrored.meet(c.Mirrors, teller)
 	}

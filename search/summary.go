@@ -320,12 +320,25 @@ func (s *Schema) share(p Predicate, m Summary) float64 {
 	return part
 }
 
-// samplePrior is how many ads of a sample the buckets in use weigh as much as.
-const samplePrior = 2
+const (
+	// samplePrior is how many ads of a sample the buckets in use weigh as much
+	// as.
+	samplePrior = 2
+	// usualChance is the chance that a range has matches which its buckets in use
+	// allow.
+	usualChance = 0.8
+)
 
-// expect estimates how many ads of a child match p: from the sample of its
-// parent, and as far as that is small from the buckets in use.
-func (s *Schema) expect(p Predicate, m Summary, c Child) float64 {
-	part := (float64(c.Matched) + samplePrior*s.share(p, m)) / (float64(c.Sampled) + samplePrior)
-	return float64(m.Count) * min(1, part)
+// expect estimates how many ads of a child match p, if any do: from the sample
+// of its parent, and as far as that is small from the buckets in use. It
+// returns the chance of that, too: where no ad of the sample matches, p may
+// want together what the child has apart.
+func (s *Schema) expect(p Predicate, m Summary, c Child) (ads, chance float64) {
+	share := s.share(p, m)
+	part := (float64(c.Matched) + samplePrior*share) / (float64(c.Sampled) + samplePrior)
+	if chance = 1; c.Matched == 0 {
+		none := usualChance * math.Pow(1-min(1, share), float64(c.Sampled))
+		chance = none / (none + 1 - usualChance)
+	}
+	return float64(m.Count) * min(1, part), chance
 }

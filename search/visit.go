@@ -36,7 +36,8 @@ type visit struct {
 	summary  Summary // of what its parents' holders said
 	bound    float64 // the best rank it can have
 	floor    Hash    // the least hash of its ads
-	expect   float64 // how many matches it may have
+	expect   float64 // how many matches it has, if any
+	chance   float64 // that it has any
 	contacts []dht.Contact
 	mirrored mirrored
 	asks     map[dht.PeerID]*ask
