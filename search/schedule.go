@@ -17,7 +17,7 @@ const (
 	// does not hold its ad whether that is still so, and farRounds the same
 	// where its hash is far from those of the cell's sample: its turn does not
 	// come soon, and whoever merges cells tells the publishers below.
-	nearRounds, farRounds = 10, 100
+	nearRounds, farRounds = 20, 100
 	// nearLeaves is how many leaves' worth of ads with smaller hashes an inner
 	// cell may have for an ad to be near to its sample: that is a quarter to a
 	// whole leaf, and how many ads there are is a guess.
