@@ -22,7 +22,7 @@ const scarce = 2
 // nothing more.
 func (s *Seeker) advance(now time.Time) {
 	if s.expired || s.requests >= s.cfg.Budget && s.waiting == 0 {
-		s.finish()
+		s.finish(now)
 		return
 	}
 	s.plan(now)
@@ -34,7 +34,7 @@ func (s *Seeker) advance(now time.Time) {
 	}
 	s.verify()
 	if s.waiting == 0 || s.complete() && len(s.asking) == 0 {
-		s.finish()
+		s.finish(now)
 	}
 }
 
@@ -272,8 +272,8 @@ func (s *Seeker) settled(bound float64) float64 {
 func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	s.turnPages(now, v)
 	replicas := s.replicas(v)
-	if len(v.contacts) == 0 && len(s.guides) > 0 && now.Before(s.guided) {
-		return s.guided
+	if len(v.contacts) == 0 && s.guides.speaking(now) {
+		return s.guides.until
 	}
 	missing := v.wanted(replicas) - v.answers - v.pending
 	if p := v.pending; p > 0 && v.answers < replicas && now.Sub(v.lastAsk) >= v.patience {
@@ -378,7 +378,7 @@ func (s *Seeker) verify() {
 }
 
 // finish emits the answer.
-func (s *Seeker) finish() {
+func (s *Seeker) finish(now time.Time) {
 	s.finished = true
 	a := Answer{Requests: s.requests, Lookups: s.lookups, Tree: s.tree, Complete: true, Completeness: 1}
 	for _, c := range s.sorted() {
@@ -399,7 +399,7 @@ func (s *Seeker) finish() {
 			a.Incomplete = cmp.Or(a.Incomplete, "some servers were not asked for confirmation in time")
 		}
 	}
-	s.effects = append(s.effects, Finish{Answer: a, Seen: s.remembered(), Sample: s.sample})
+	s.effects = append(s.effects, Finish{Answer: a, Seen: s.remembered(now), Sample: s.sample})
 }
 
 // account fills in how complete the answer is, how many match, and what was

@@ -15,7 +15,8 @@ const choices = 4
 // A source is a mirror that a query may ask instead of a holder.
 type source struct {
 	Mirror
-	teller dht.PeerID // who else than a holder of the cell named it: a guide, or a holder of the table above
+	teller dht.PeerID // who else than a holder of the cell named it, or who named it: a guide, or a holder of the table above
+	heard  bool       // in this query, when the cell was asked
 }
 
 // mirrored are the mirrors of a cell, as a query knows them.
@@ -27,11 +28,13 @@ type mirrored struct {
 }
 
 // meet adds mirrors that may be asked.
-func (m *mirrored) meet(told Mirrors, teller dht.PeerID) {
+func (m *mirrored) meet(told Mirrors, teller dht.PeerID) { m.add(told, teller, false) }
+
+func (m *mirrored) add(told Mirrors, teller dht.PeerID, heard bool) {
 	list := told.List[:min(len(told.List), maxMirrors)]
 	for _, t := range list {
 		if len(m.sources) < maxSources && !slices.ContainsFunc(m.sources, func(s source) bool { return s.ID == t.ID }) {
-			m.sources = append(m.sources, source{t, teller})
+			m.sources = append(m.sources, source{t, teller, heard})
 		}
 	}
 	if len(list) > 0 {
@@ -137,11 +140,12 @@ func (m *mirrored) recruiter(of dht.PeerID) (holder dht.PeerID, ok bool) {
 }
 
 // hear takes in the mirrors that somebody named who was asked for the cell:
-// those of a holder, whether it said so itself or one of its mirrors did.
+// those of a holder, whether it said so itself or one of its mirrors did. For
+// what a mirror says answers who named that.
 func (m *mirrored) hear(from dht.PeerID, told Mirrors) {
-	holder, ok := m.recruiter(from)
-	if !ok {
-		holder = from
+	holder, teller := from, dht.PeerID{}
+	if i := slices.IndexFunc(m.asked, func(s source) bool { return s.ID == from }); i >= 0 {
+		holder, teller = m.asked[i].Of, m.asked[i].teller
 	}
 	own := Mirrors{All: told.All}
 	for _, t := range told.List[:min(len(told.List), maxMirrors)] {
@@ -149,7 +153,25 @@ func (m *mirrored) hear(from dht.PeerID, told Mirrors) {
 			own.List = append(own.List, t)
 		}
 	}
-	m.meet(own, dht.PeerID{})
+	m.add(own, teller, true)
+}
+
+// own returns what was heard in this query of the mirrors of a cell itself, of
+// each who answers for it apart.
+func (m *mirrored) own(now time.Time) (told []Testimony) {
+	for _, s := range m.sources {
+		if !s.heard {
+			continue
+		}
+		i := slices.IndexFunc(told, func(t Testimony) bool { return t.Teller == s.teller })
+		if i < 0 {
+			i = len(told)
+			told = append(told, Testimony{Teller: s.teller, At: now, About: []About{{Index: Itself}}})
+		}
+		about := &told[i].About[0].Mirrors
+		about.List, about.All = append(about.List, s.Mirror), m.all
+	}
+	return told
 }
 
 // everybody returns the holders, and the mirrors that were asked.
@@ -172,11 +194,71 @@ func (v *visit) fail(from dht.PeerID) bool {
 	return true
 }
 
+// see adds to what was seen of a cell, and keeps what was told of mirrors before,
+// in this query or as is known.
+func see(seen []Glimpse, known map[CellID]Glimpse, g Glimpse) []Glimpse {
+	before := known[g.Cell].Told
+	if at := slices.IndexFunc(seen, func(have Glimpse) bool { return have.Cell == g.Cell }); at >= 0 {
+		before = seen[at].Told
+		if len(g.Children) == 0 {
+			told := g.Told
+			g = seen[at]
+			g.Told = told
+		}
+		seen = slices.Delete(seen, at, at+1)
+	}
+	for _, t := range before {
+		if len(g.Told) < maxTold && g.Told[0].At.Sub(t.At) < GlimpseTTL {
+			g.Told = append(g.Told, t)
+		}
+	}
+	return append(seen, g)
+}
+
+// glimpse returns what a reply tells for later queries, to which the counts of
+// this one's matches mean nothing.
+func glimpse(now time.Time, v *visit, teller dht.PeerID, r *CellReply) Glimpse {
+	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(dht.PeerID{}), Children: slices.Clone(r.Children)}
+	t := Testimony{Teller: teller, At: now}
+	for i := range g.Children {
+		c := &g.Children[i]
+		if len(c.Mirrors.List) > 0 {
+			t.About = append(t.About, About{c.Index, c.Mirrors})
+		}
+		c.Sampled, c.Matched, c.Mirrors = 0, 0, Mirrors{}
+	}
+	g.Told = []Testimony{t}
+	return g
+}
+
+// recall takes in what was told before of the mirrors of a cell and of those
+// below.
+func (s *Seeker) recall(v *visit, told []Testimony) {
+	for _, t := range told {
+		for _, about := range t.About {
+			at := v
+			if about.Index != Itself {
+				at = s.visits[CellID{Tree: v.cell.Tree, Prefix: v.cell.Prefix.Child(about.Index)}]
+			}
+			if at != nil {
+				at.mirrored.meet(about.Mirrors, t.Teller)
+			}
+		}
+	}
+}
+
 // remembered returns what later queries should know: what was seen of inner
-// cells, and who answers for the roots of which guides told, so that these are
-// not asked again. Of their mirrors those are remembered that one guide named.
-func (s *Seeker) remembered() []Glimpse {
+// cells, the mirrors that cells named of themselves, and who answers for the
+// roots of which guides told, so that these are not asked again. Of their
+// mirrors those are remembered that one guide named.
+func (s *Seeker) remembered(now time.Time) []Glimpse {
 	seen := s.seen
+	for _, v := range s.list {
+		// What is known of a table grows old, unless it was read.
+		if told := v.mirrored.own(now); len(told) > 0 && (v.inner || len(s.cfg.Known[v.cell].Children) == 0) {
+			seen = see(seen, s.cfg.Known, Glimpse{Cell: v.cell, Told: told})
+		}
+	}
 	for _, t := range s.schema.trees {
 		root := Root(t.Name)
 		if _, known := s.cfg.Known[root]; !known && len(s.hints[root]) > 0 && !slices.ContainsFunc(seen, func(g Glimpse) bool { return g.Cell == root }) {

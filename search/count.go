@@ -26,11 +26,12 @@ type CounterConfig struct {
 	// Hedge is how long a holder may take before another one is asked too;
 	// 0 means 150 ms.
 	Hedge time.Duration
-	// Known, Sample, Guides and Near are as for a Seeker. A root in Known is
-	// not asked where Sample is there too.
+	// Known, Sample, Guides, Seed and Near are as for a Seeker. A root in Known
+	// is not asked where Sample is there too.
 	Known  map[CellID]Glimpse
 	Sample Sample
 	Guides []dht.Contact
+	Seed   uint64
 	Near   func(dht.PeerID) time.Duration
 }
 
@@ -71,8 +72,7 @@ type Counter struct {
 	late    map[string]bool // trees whose roots were waited for in vain
 	sample  Sample
 	seen    []Glimpse
-	guides  map[dht.PeerID]bool // those that were asked and have not answered
-	guided  time.Time           // until when they are waited for
+	guides  guides
 
 	requests, lookups int
 	waiting           int // lookups and asks under way
@@ -91,7 +91,7 @@ func NewCounter(schema *Schema, where Predicate, cfg CounterConfig) (*Counter, e
 	return &Counter{
 		schema: schema, cfg: cfg.withDefaults(), query: q, conjuncts: Conjuncts(where),
 		visits: make(map[CellID]*visit), surveys: make(surveys), tables: make(map[CellID]*CellReply), doubted: make(map[CellID]*doubted),
-		late: make(map[string]bool), guides: make(map[dht.PeerID]bool),
+		late: make(map[string]bool),
 	}, nil
 }
 
@@ -114,7 +114,7 @@ func (c *Counter) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Guided:
 		c.listen(in)
 	case Answered:
-		c.answered(in)
+		c.answered(now, in)
 	case Failed:
 		if v := c.visits[in.Cell]; v != nil && v.settle(in.From, askFailed) {
 			c.waiting--
@@ -145,17 +145,10 @@ func (c *Counter) start(now time.Time) {
 	if !unknown {
 		return
 	}
-	roots := make([]CellID, 0, len(c.schema.trees))
-	for _, t := range c.schema.trees {
-		roots = append(roots, Root(t.Name))
-	}
-	for _, to := range c.cfg.Guides[:min(len(c.cfg.Guides), Guides)] {
-		c.guides[to.ID] = true
-		c.guided = now.Add(c.cfg.Hedge)
-		c.requests++
-		c.waiting++
-		c.effects = append(c.effects, Consult{To: to, Cells: roots})
-	}
+	asked := c.guides.consult(c.schema, c.cfg.Guides, c.cfg.Seed, now.Add(c.cfg.Hedge))
+	c.requests += len(asked)
+	c.waiting += len(asked)
+	c.effects = append(c.effects, asked...)
 }
 
 // recall takes in what earlier queries saw of the roots.
@@ -173,10 +166,9 @@ func (c *Counter) recall() {
 }
 
 func (c *Counter) listen(in Guided) {
-	if !c.guides[in.From] {
+	if !c.guides.heard(in.From) {
 		return
 	}
-	delete(c.guides, in.From)
 	c.waiting--
 	for _, g := range in.Glimpses[:min(len(in.Glimpses), maxGlimpses)] {
 		if _, ok := c.schema.Tree(g.Cell.Tree); ok && g.Cell.Prefix.Level == 0 {
@@ -197,7 +189,7 @@ func (c *Counter) visit(cell CellID) *visit {
 	return v
 }
 
-func (c *Counter) answered(in Answered) {
+func (c *Counter) answered(now time.Time, in Answered) {
 	v := c.visits[in.Cell]
 	if v == nil || !v.settle(in.From, askAnswered) {
 		return
@@ -216,7 +208,7 @@ func (c *Counter) answered(in Answered) {
 	}
 	c.learn(v, r)
 	if whole(v.cell) && len(r.Children) > 0 {
-		c.seen = append(c.seen, glimpse(v, r))
+		c.seen = see(c.seen, c.cfg.Known, glimpse(now, v, in.From, r))
 	}
 	if c.outline == nil && len(r.Sample) > 0 && v.cell.Prefix.Level == 0 {
 		c.sample = Sample{Ads: r.Sample, Total: max(int(r.count(v.cell)), int(r.Total))}
@@ -446,8 +438,8 @@ func (c *Counter) read(now time.Time, open []branch) {
 // ask asks a holder of a cell, and another one where that one is slow or knew
 // nothing. It returns when to look again, if an answer is awaited.
 func (c *Counter) ask(now time.Time, v *visit) (wake time.Time) {
-	if len(v.contacts) == 0 && len(c.guides) > 0 && now.Before(c.guided) {
-		return c.guided
+	if len(v.contacts) == 0 && c.guides.speaking(now) {
+		return c.guides.until
 	}
 	if due := v.lastAsk.Add(v.patience); v.pending > 0 && now.Before(due) {
 		return due

@@ -63,7 +63,6 @@ const (
 	// GlimpseTTL is how long the summaries of inner cells, and the sample of all
 	// ads, steer queries; they never decide what is found.
 	GlimpseTTL = time.Minute
-	// Guides is how many participants nearby a query may ask: two, since one
-	// may be slow, or lie.
-	Guides = 2
+	// Guides is of how many participants nearby a query may ask some.
+	Guides = 8
 )

@@ -80,6 +80,8 @@ const (
 	// maxInFlight bounds the cells that a long query reads at once, two or three
 	// messages each.
 	maxInFlight = 32
+	// guidesAsked is how many guides a query asks: one may be slow, or lie.
+	guidesAsked = 2
 	// maxGlimpses bounds what one of them may say.
 	maxGlimpses = 64
 	// maxPlaces bounds the placements in one publish message: every tree at
@@ -126,7 +128,9 @@ const (
 	maxMirrors = 8
 	// maxSources bounds the mirrors of a cell that a query chooses from: what two
 	// guides and two holders name.
-	maxSources = 4 * maxMirrors
+	maxSources = 8 * maxMirrors
+	// maxTold is how many testimonies about the mirrors of a cell are remembered.
+	maxTold = 8
 	// maxReported bounds the asks that a mirror says it answered since it was
 	// refreshed: it could lie to have others recruited.
 	maxReported = 50

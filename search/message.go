@@ -84,8 +84,27 @@ type Glimpse struct {
 	Holders  []dht.Contact
 	Mirrors  Mirrors
 	Teller   dht.PeerID // the guide whose word the mirrors are; zero: nobody's
-	Children []Child    // of an inner cell, all of them; none: not known
+	Children []Child    // of an inner cell, all of them, without mirrors; none: not known
+	Told     []Testimony
 }
+
+// A Testimony is what one holder of a cell answers for of its mirrors and those
+// of the cells below. Two answers about a cell may rest on what two say, not
+// on what one does.
+type Testimony struct {
+	Teller dht.PeerID // zero: each holder for its own
+	At     time.Time
+	About  []About
+}
+
+// About are mirrors of a child, or of the cell itself.
+type About struct {
+	Index   int // slot of Prefix.Child, or Itself
+	Mirrors Mirrors
+}
+
+// Itself stands for the cell of a Testimony.
+const Itself = -1
 
 // A CellReply is what one holder says of one cell.
 type CellReply struct {

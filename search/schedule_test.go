@@ -115,12 +115,12 @@ func TestRechecks(t *testing.T) {
 		hash byte
 		want int
 	}{
-		{1, 255, 10}, // all of two leaves
-		{2, 127, 10},
-		{2, 128, 1},
-		{4, 31, 10},
-		{4, 32, 1},
-		{8, 1, 10}, // and its upper table is one, too
+		{1, 255, 100 / nearRounds}, // all of two leaves
+		{2, 127, 100 / nearRounds},
+		{2, 128, 100 / farRounds},
+		{4, 31, 100 / nearRounds},
+		{4, 32, 100 / farRounds},
+		{8, 1, 100 / nearRounds}, // and its upper table is one, too
 	} {
 		if got := asked(c.leaf, c.hash); got != c.want {
 			t.Errorf("leaves at level %d, hash %02x: asked %d times in 100 rounds, want %d", c.leaf, c.hash, got, c.want)

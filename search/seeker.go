@@ -38,11 +38,11 @@ type SeekerConfig struct {
 	// Sample is what an earlier query saw of all ads. It decides which tree is
 	// read. Zero: this query asks a root for it.
 	Sample Sample
-	// Guides are participants nearby to ask who holds the roots, before they
-	// are looked up. At most Guides are asked. May be nil.
+	// Guides are participants nearby, of whom two are asked who holds the roots
+	// before they are looked up. May be nil.
 	Guides []dht.Contact
-	// Seed spreads queries over the mirrors of cells that are asked for much:
-	// it should be drawn at random for each.
+	// Seed spreads queries over guides, and over the mirrors of cells that are
+	// asked for much: it should be drawn at random for each.
 	Seed uint64
 	// Near estimates how far a participant is, to ask near holders first.
 	// May be nil.
@@ -184,8 +184,7 @@ type Seeker struct {
 	late     map[string]bool          // trees whose roots were waited for in vain
 	sample   Sample
 	seen     []Glimpse
-	guides   map[dht.PeerID]bool // those that were asked and have not answered
-	guided   time.Time           // until when they are waited for
+	guides   guides
 
 	eager bool // everything that matches will be needed
 
@@ -206,7 +205,7 @@ func NewSeeker(schema *Schema, q Query, cfg SeekerConfig) (*Seeker, error) {
 		schema: schema, cfg: cfg.withDefaults(q.Limit), query: q, conjuncts: Conjuncts(q.Where),
 		visits: make(map[CellID]*visit), found: make(map[dht.PeerID]*candidate),
 		misfits: make(map[dht.PeerID]*Signed), gone: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
-		surveys: make(surveys), guides: make(map[dht.PeerID]bool), hints: make(map[CellID][]dht.Contact), hinted: make(map[CellID]mirrored), late: make(map[string]bool),
+		surveys: make(surveys), hints: make(map[CellID][]dht.Contact), hinted: make(map[CellID]mirrored), late: make(map[string]bool),
 	}
 	s.order = schema.order(&s.query)
 	return s, nil
@@ -227,7 +226,7 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Guided:
 		s.listen(in)
 	case Answered:
-		s.answered(in)
+		s.answered(now, in)
 	case Failed:
 		if v := s.visits[in.Cell]; v != nil && v.fail(in.From) {
 			s.waiting--
@@ -255,25 +254,17 @@ func (s *Seeker) start(now time.Time) {
 	if !unknown {
 		return
 	}
-	roots := make([]CellID, 0, len(s.schema.trees))
-	for _, t := range s.schema.trees {
-		roots = append(roots, Root(t.Name))
-	}
-	for _, to := range s.cfg.Guides[:min(len(s.cfg.Guides), Guides)] {
-		s.guides[to.ID] = true
-		s.guided = now.Add(s.cfg.Hedge)
-		s.requests++
-		s.waiting++
-		s.effects = append(s.effects, Consult{To: to, Cells: roots})
-	}
+	asked := s.guides.consult(s.schema, s.cfg.Guides, s.cfg.Seed, now.Add(s.cfg.Hedge))
+	s.requests += len(asked)
+	s.waiting += len(asked)
+	s.effects = append(s.effects, asked...)
 }
 
 // listen takes in what a guide knows: who holds the roots.
 func (s *Seeker) listen(in Guided) {
-	if !s.guides[in.From] {
+	if !s.guides.heard(in.From) {
 		return
 	}
-	delete(s.guides, in.From)
 	s.waiting--
 	for _, g := range in.Glimpses[:min(len(in.Glimpses), maxGlimpses)] {
 		if g.Cell.Prefix.Level > 0 {
@@ -306,7 +297,8 @@ func (s *Seeker) visit(cell CellID) *visit {
 			v.meet(g.Holders, s.cfg.Near)
 			v.mirrored.meet(g.Mirrors, g.Teller)
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
-			s.descend(v, dht.PeerID(cell.Key()), g.Children) // who told is forgotten: it was one
+			s.descend(v, dht.PeerID{}, g.Children)
+			s.recall(v, g.Told)
 		}
 	}
 	return v
@@ -322,7 +314,7 @@ func (s *Seeker) located(in Located) {
 	v.meet(in.Holders, s.cfg.Near)
 }
 
-func (s *Seeker) answered(in Answered) {
+func (s *Seeker) answered(now time.Time, in Answered) {
 	v := s.visits[in.Cell]
 	if v == nil {
 		return
@@ -362,9 +354,6 @@ func (s *Seeker) answered(in Answered) {
 		s.sample = Sample{Ads: r.Sample, Total: max(v.count(), int(r.Total))}
 		s.outline = s.schema.outline(s.query, s.sample)
 	}
-	if whole(v.cell) && r.Known && len(r.Children) > 0 {
-		s.seen = append(s.seen, glimpse(v, r))
-	}
 	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
 		return // such a cell has no children, whatever its holder says
 	}
@@ -372,17 +361,10 @@ func (s *Seeker) answered(in Answered) {
 	if holder, mirror := v.mirrored.recruiter(in.From); mirror {
 		teller = holder
 	}
-	s.descend(v, teller, r.Children)
-}
-
-// glimpse returns what a reply tells for later queries, to which the counts of
-// this one's matches mean nothing.
-func glimpse(v *visit, r *CellReply) Glimpse {
-	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(dht.PeerID{}), Children: slices.Clone(r.Children)}
-	for i := range g.Children {
-		g.Children[i].Sampled, g.Children[i].Matched = 0, 0
+	if whole(v.cell) && r.Known && len(r.Children) > 0 {
+		s.seen = see(s.seen, s.cfg.Known, glimpse(now, v, teller, r))
 	}
-	return g
+	s.descend(v, teller, r.Children)
 }
 
 // descend takes in what one holder of a cell says of its children. It answers

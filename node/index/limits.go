@@ -35,7 +35,7 @@ const (
 	consultTimeout = time.Second
 	// maxConsulted bounds the cells of such a question.
 	maxConsulted = 64
-	// maxSeen bounds the inner cells that are remembered: 20 KB each.
+	// maxSeen bounds the cells that are remembered: inner ones take 20 KB each.
 	maxSeen = 512
 	// changeInterval is the shortest time between two ads of this node: a
 	// server whose load moves every moment need not tell every moment.

@@ -58,6 +58,7 @@ func (s *Service) Count(ctx context.Context, where search.Predicate, opts CountO
 	known, sample := s.known()
 	machine, err := search.NewCounter(s.schema, where, search.CounterConfig{
 		Error: opts.Error, Budget: opts.Budget, Known: known, Sample: sample, Guides: s.overlay.Neighbours(search.Guides), Near: s.near,
+		Seed: rand.Uint64(),
 	})
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func busiest(net *network.Network, queries int) float64 {
 // TestMirrors compares how the load of one popular query falls on nodes, where
 // it is asked seldom and often, and its answers with the oracle.
 func TestMirrors(t *testing.T) {
-	const nodes, each = 2000, 300
+	const nodes, each = 2000, 1000
 	w := newWorld(t, nodes, 3)
 	index, err := xeno.NewIndex(t.Context(), w, 64)
 	if err != nil {

@@ -138,7 +138,7 @@ func (s *seeking) make() (machine, error) {
 	known, sample := s.x.known(s.task.Client)
 	if s.task.Count {
 		return search.NewCounter(s.x.schema, s.task.Query.Where, search.CounterConfig{
-			Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
+			Seed: s.x.asked, Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
 		})
 	}
 	return search.NewSeeker(s.x.schema, s.task.Query, search.SeekerConfig{
