@@ -8,7 +8,10 @@ package hypervisor
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -102,6 +105,7 @@ type Driver interface {
 	// ErrNotSupported.
 	Start(ctx context.Context, spec Spec) (Instance, error)
 	// List returns every instance in the state directory, running or exited.
+	// Where some cannot be read it returns the others, and a DamagedError.
 	List(ctx context.Context) ([]Instance, error)
 	// Stop ends the instance, with force after grace, and keeps its exit
 	// status, last usage and output until Remove. Stopping what has exited
@@ -145,4 +149,24 @@ type Meter interface {
 	Read(ctx context.Context, id string) (Usage, error)
 	// Forget stops counting. Forgetting what is not tracked is no error.
 	Forget(ctx context.Context, id string) error
+}
+
+// A DamagedError says by ID why instances cannot be read.
+type DamagedError map[string]error
+
+// Error lists them in the order of their IDs.
+func (e DamagedError) Error() string {
+	text := make([]string, 0, len(e))
+	for _, id := range slices.Sorted(maps.Keys(e)) {
+		text = append(text, id+": "+e[id].Error())
+	}
+	return "environments that cannot be read: " + strings.Join(text, "; ")
+}
+
+// OrNil returns e, or nil where no instance is damaged.
+func (e DamagedError) OrNil() error {
+	if len(e) == 0 {
+		return nil
+	}
+	return e
 }

@@ -124,8 +124,12 @@ func (s *server) sweepMeter(ctx context.Context) error {
 	var keep []string
 	for _, d := range s.drivers {
 		list, err := d.List(ctx)
-		if err != nil {
+		if ctx.Err() != nil {
 			return err
+		}
+		if err != nil {
+			s.node.log.Error("environments that cannot be read; all are counted on", slog.String("driver", d.Name()), slog.Any("err", err))
+			return nil
 		}
 		for _, in := range list {
 			keep = append(keep, in.ID)

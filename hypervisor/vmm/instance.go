@@ -124,6 +124,7 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 		return nil, d.errorf("%w", err)
 	}
 	var list []hypervisor.Instance
+	damaged := make(hypervisor.DamagedError)
 	for _, e := range entries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -132,19 +133,19 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 		if errors.Is(err, hypervisor.ErrNotFound) {
 			continue // on its way, or Sweep's business
 		}
-		if err != nil {
-			return nil, err
+		var in hypervisor.Instance
+		if err == nil {
+			in, err = d.instance(f.record, f.process)
 		}
-		in, err := d.instance(f.record, f.process)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // removed meanwhile
+		switch {
+		case errors.Is(err, os.ErrNotExist): // removed meanwhile
+		case err != nil:
+			damaged[e.Name()] = err
+		default:
+			list = append(list, in)
 		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, in)
 	}
-	return list, nil
+	return list, damaged.OrNil()
 }
 
 // Stop implements hypervisor.Driver: the power button; after grace the monitor

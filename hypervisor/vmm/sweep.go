@@ -12,7 +12,7 @@ import (
 // Sweep makes up for a daemon's sudden death: it removes what starts left that
 // were cut short, and taps that belong to no instance, and writes down which
 // guests are paused. Daemons call it when they start. It returns the IDs of what
-// it removed.
+// it removed. What cannot be read is logged and left.
 func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 	removed, err := d.sweepTaps(ctx)
 	if err != nil {
@@ -27,8 +27,12 @@ func (d *Driver) Sweep(ctx context.Context) ([]string, error) {
 			continue
 		}
 		half, err := d.sweep(ctx, e.Name())
-		if err != nil {
-			return removed, err
+		if ctx.Err() != nil {
+			return removed, ctx.Err()
+		}
+		if err != nil { // the others go on, and it may be somebody's work
+			d.config.Logger.ErrorContext(ctx, "environment left as it is; repair its record or stop it by hand",
+				slog.String("directory", d.dir(e.Name())), slog.Any("err", err))
 		}
 		if half {
 			removed = append(removed, e.Name())

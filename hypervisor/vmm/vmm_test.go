@@ -219,21 +219,34 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// What a record of the future tells of is nobody's to delete.
+// What a record of the future tells of is nobody's to delete, and hides no other.
 func TestUnreadableRecord(t *testing.T) {
 	w := newWorld(t)
 	in, err := w.start(t, "future")
 	must(t, err)
+	for _, id := range []string{"half", "sound"} {
+		_, err = w.start(t, id)
+		must(t, err)
+	}
+	w.editRecord(t, "half", func(r map[string]any) { r["booted"] = false })
 	w.editRecord(t, "future", func(r map[string]any) { r["version"] = recordVersion + 1 })
 	if _, err := w.start(t, "future"); !errors.Is(err, hypervisor.ErrExists) {
 		t.Errorf("started: %v", err)
 	}
-	if swept, err := w.driver.Sweep(t.Context()); !errors.Is(err, errRecord) || len(swept) != 0 {
+	if swept, err := w.driver.Sweep(t.Context()); err != nil || !slices.Equal(swept, []string{"half"}) {
 		t.Errorf("swept %v, %v", swept, err)
 	}
-	w.editRecord(t, "future", func(r map[string]any) { r["version"] = recordVersion })
 	list, err := w.driver.List(t.Context())
-	if err != nil || len(list) != 1 || list[0].PID != in.PID {
+	var damaged hypervisor.DamagedError
+	if !errors.As(err, &damaged) || len(damaged) != 1 || !errors.Is(damaged["future"], errRecord) {
+		t.Errorf("list: %v", err)
+	}
+	if len(list) != 1 || list[0].ID != "sound" {
+		t.Errorf("list %v", list)
+	}
+	w.editRecord(t, "future", func(r map[string]any) { r["version"] = recordVersion })
+	list, err = w.driver.List(t.Context())
+	if err != nil || len(list) != 2 || list[0].PID != in.PID {
 		t.Errorf("left %v, %v", list, err)
 	}
 }

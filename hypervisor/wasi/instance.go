@@ -20,6 +20,7 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 		return nil, fmt.Errorf("wasi: %w", err)
 	}
 	var list []hypervisor.Instance
+	damaged := make(hypervisor.DamagedError)
 	for _, e := range entries {
 		if !e.IsDir() || hypervisor.ValidateID(e.Name()) != nil {
 			continue
@@ -28,15 +29,15 @@ func (d *Driver) List(ctx context.Context) ([]hypervisor.Instance, error) {
 			return nil, fmt.Errorf("wasi: %w", err)
 		}
 		in, err := d.instance(e.Name())
-		if errors.Is(err, os.ErrNotExist) {
-			continue // being removed
+		switch {
+		case errors.Is(err, os.ErrNotExist): // being removed
+		case err != nil:
+			damaged[e.Name()] = err
+		default:
+			list = append(list, in)
 		}
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, in)
 	}
-	return list, nil
+	return list, damaged.OrNil()
 }
 
 // instance describes one instance from what is on disk and in the kernel.

@@ -315,6 +315,39 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestDamaged: what cannot be read is told, and hides no other.
+func TestDamaged(t *testing.T) {
+	d := newDriver(t, groups(t))
+	module := write1(t, spins)
+	for _, id := range []string{"damaged", "sound"} {
+		if _, err := d.Start(t.Context(), spec(module, id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := d.path("damaged", "job.json")
+	before, err := os.ReadFile(name)
+	if err == nil {
+		err = os.WriteFile(name, []byte("{"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := d.List(t.Context())
+	var damaged hypervisor.DamagedError
+	if !errors.As(err, &damaged) || len(damaged) != 1 || !errors.Is(damaged["damaged"], errState) {
+		t.Errorf("list: %v", err)
+	}
+	if len(list) != 1 || list[0].ID != "sound" {
+		t.Errorf("list %v", list)
+	}
+	if err := os.WriteFile(name, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := d.List(t.Context()); err != nil || len(list) != 2 {
+		t.Errorf("list %v, %v", list, err)
+	}
+}
+
 func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"id":"a","args":["x"],"memory_bytes":1}`))
 	f.Add([]byte(`{"version":1,"paused_for_ns":1,"paused_at_ns":2,"stopped":true}`))

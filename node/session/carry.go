@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,15 +176,15 @@ func specOf(id ledger.ID, t *ledger.Terms, image string, hostKey []byte) hypervi
 // instance returns the session's environment as its driver sees it.
 func (h *Host) instance(ctx context.Context, s *hosted) (hypervisor.Instance, error) {
 	list, err := h.driver(s).List(ctx)
-	if err != nil {
-		return hypervisor.Instance{}, err
-	}
 	for _, in := range list {
 		if in.ID == s.id.String() {
 			return in, nil
 		}
 	}
-	return hypervisor.Instance{}, hypervisor.ErrNotFound
+	if damaged, ok := errors.AsType[hypervisor.DamagedError](err); ok {
+		err = damaged[s.id.String()] // another session's is not its business
+	}
+	return hypervisor.Instance{}, cmp.Or(err, hypervisor.ErrNotFound)
 }
 
 // probe asks the environment until it answers from outside.
@@ -240,9 +241,7 @@ func (h *Host) look(s *hosted) (ledger.Reason, string, error) {
 	switch {
 	case errors.Is(err, hypervisor.ErrNotFound):
 		return ledger.ReasonFailed, "the environment is gone", nil
-	case err != nil:
-		return "", "", err
-	case in.State == hypervisor.StateExited:
+	case err == nil && in.State == hypervisor.StateExited:
 		return exitReason(in)
 	}
 	select {
@@ -252,6 +251,9 @@ func (h *Host) look(s *hosted) (ledger.Reason, string, error) {
 	}
 	if h.cfg.Clock().Unix() >= a.Expires {
 		return ledger.ReasonExpired, "", nil
+	}
+	if err != nil {
+		return "", "", err
 	}
 	readings, err := h.billable(h.ctx, s)
 	if err != nil {

@@ -196,8 +196,7 @@ func (h *Host) quarantine() {
 	for _, d := range h.cfg.Drivers {
 		list, err := d.List(h.ctx)
 		if err != nil {
-			h.cfg.Logger.Warn("list environments", slog.String("driver", d.Name()), slog.Any("err", err))
-			continue
+			h.cfg.Logger.Error("environments that cannot be read", slog.String("driver", d.Name()), slog.Any("err", err))
 		}
 		for _, in := range list {
 			id, err := ledger.ParseID(in.ID)

@@ -229,6 +229,7 @@ type fakeDriver struct {
 	instances map[string]*hypervisor.Instance
 	ended     map[string]time.Time
 	failStart error
+	damaged   hypervisor.DamagedError
 	factor    float64 // CPU seconds a second
 	starts    int
 }
@@ -262,9 +263,11 @@ func (d *fakeDriver) List(context.Context) ([]hypervisor.Instance, error) {
 	defer d.mu.Unlock()
 	var out []hypervisor.Instance
 	for _, in := range d.instances {
-		out = append(out, *in)
+		if d.damaged[in.ID] == nil {
+			out = append(out, *in)
+		}
 	}
-	return out, nil
+	return out, d.damaged.OrNil()
 }
 
 func (d *fakeDriver) exit(id string, code int) {
