@@ -19,6 +19,8 @@ import (
 const (
 	// defaultLimit is how many results a search that says nothing gives.
 	defaultLimit = 10
+	// searchAllTimeout bounds a search for everything.
+	searchAllTimeout = 10 * time.Minute
 	// defaultOrder sorts a search that says nothing: the cheapest first.
 	defaultOrder = "price_hour"
 )
@@ -30,16 +32,41 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 	if err != nil {
 		return api.SearchAnswer{}, err
 	}
-	out := api.SearchAnswer{
-		Results: []api.Result{}, Complete: answer.Complete, Requests: answer.Requests,
-		Estimated: wholeNumber(answer.Matches.Count), Low: wholeNumber(math.Floor(answer.Matches.Low)), Confidence: search.Confidence,
-		High: wholeNumber(math.Ceil(answer.Matches.High)), Millis: float64(time.Since(begin)) / float64(time.Millisecond),
-	}
+	out := n.searchAnswer(req, answer, begin)
 	for _, r := range answer.Results {
 		out.Results = append(out.Results, n.result(r.Signed.Ad))
 	}
+	return out, nil
+}
+
+// SearchAll implements api.Market.
+func (n *Node) SearchAll(ctx context.Context, req api.SearchRequest, found func(api.Result)) (api.SearchAnswer, error) {
+	begin := time.Now()
+	q, hosts, err := n.prepare(ctx, req)
+	if err != nil {
+		return api.SearchAnswer{}, err
+	}
+	q.Limit, q.OrderBy, q.Desc = 0, "", false
+	ctx, cancel := context.WithTimeout(ctx, searchAllTimeout)
+	defer cancel()
+	answer, err := n.index.Search(ctx, q, index.Options{
+		Explain: req.Explain, Budget: req.Budget, Found: func(r search.Result) { found(n.result(r.Signed.Ad)) },
+	})
+	if err != nil {
+		return api.SearchAnswer{}, apiError(err)
+	}
+	return n.searchAnswer(req, outcome{*answer, hosts}, begin), nil
+}
+
+// searchAnswer is what is told of an answer beside its results.
+func (n *Node) searchAnswer(req api.SearchRequest, answer outcome, begin time.Time) api.SearchAnswer {
+	out := api.SearchAnswer{
+		Results: []api.Result{}, Complete: answer.Complete, Completeness: answer.Completeness, Incomplete: answer.Incomplete, Requests: answer.Requests,
+		Estimated: wholeNumber(answer.Matches.Count), Low: wholeNumber(math.Floor(answer.Matches.Low)), Confidence: search.Confidence,
+		High: wholeNumber(math.Ceil(answer.Matches.High)), Millis: float64(time.Since(begin)) / float64(time.Millisecond),
+	}
 	if !req.Explain {
-		return out, nil
+		return out
 	}
 	out.Plan = planOf(answer.Answer)
 	for _, c := range answer.Conditions {
@@ -48,7 +75,7 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 	for _, e := range answer.Excluded {
 		out.Excluded = append(out.Excluded, n.exclusion(e, answer.hosts))
 	}
-	return out, nil
+	return out
 }
 
 // planOf says how an answer was found.
@@ -75,7 +102,7 @@ func (n *Node) answer(ctx context.Context, req api.SearchRequest) (outcome, erro
 	if err != nil {
 		return outcome{}, err
 	}
-	answer, err := n.index.Count(ctx, q.Where, index.CountOptions{Error: req.Error})
+	answer, err := n.index.Count(ctx, q.Where, index.CountOptions{Error: req.Error, Budget: req.Budget})
 	if err != nil {
 		return outcome{}, apiError(err)
 	}
@@ -123,7 +150,7 @@ func (n *Node) find(ctx context.Context, req api.SearchRequest) (outcome, error)
 	if err != nil {
 		return outcome{}, err
 	}
-	answer, err := n.index.Search(ctx, q, index.Options{Explain: req.Explain})
+	answer, err := n.index.Search(ctx, q, index.Options{Explain: req.Explain, Budget: req.Budget})
 	if err != nil {
 		return outcome{}, apiError(err)
 	}

@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -21,7 +22,7 @@ const scarce = 2
 // advance emits whatever the query needs next, and finishes it when it needs
 // nothing more.
 func (s *Seeker) advance(now time.Time) {
-	if s.expired || s.requests >= s.cfg.Budget && s.waiting == 0 {
+	if s.expired || s.requests >= s.cfg.Budget && s.waiting == 0 || len(s.active) > MaxFound {
 		s.finish(now)
 		return
 	}
@@ -357,14 +358,18 @@ func (s *Seeker) cellQuery(cell CellID, after *Cursor) CellQuery {
 // queries: the upper two levels of a tree are few, and everybody needs them.
 func whole(cell CellID) bool { return cell.Tree != "" && cell.Prefix.Level <= tableBits }
 
-// verify asks servers for their current ads: at once where any will do, and
-// of the best where nothing better can come.
+// verify asks servers for their current ads: at once where any or all will do,
+// and of the best where nothing better can come.
 func (s *Seeker) verify() {
-	if !s.cfg.Verify || !s.lazy() && s.waiting > len(s.asking) && !s.complete() {
+	if !s.cfg.Verify || !s.lazy() && s.query.Limit > 0 && s.waiting > len(s.asking) && !s.complete() {
 		return
 	}
-	for i, c := range s.sorted() {
-		if s.query.Limit > 0 && i >= s.query.Limit || s.requests >= s.cfg.Budget {
+	list := s.active
+	if s.query.Limit > 0 {
+		list = s.sorted()[:min(len(list), s.query.Limit)]
+	}
+	for _, c := range list {
+		if s.requests >= s.cfg.Budget || len(s.asking) >= maxVerifying {
 			return
 		}
 		if c.verified || s.asking[c.ad.Ad.Server] {
@@ -472,6 +477,8 @@ func (s *Seeker) matching(complete bool) Estimate {
 // why tells why a cell was not read.
 func (s *Seeker) why(v *visit) string {
 	switch {
+	case len(s.active) > MaxFound:
+		return fmt.Sprintf("more than %d servers fit; narrow the query", MaxFound)
 	case s.requests >= s.cfg.Budget:
 		return "the message budget is used up; raise it or narrow the query"
 	case s.expired:

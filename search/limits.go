@@ -40,6 +40,8 @@ const (
 
 	// MaxLimit bounds how many results a query may ask for.
 	MaxLimit = 10_000
+	// MaxFound bounds those of a query that wants everything: 150 MB of ads.
+	MaxFound = 50_000
 
 	// maxDimensions bounds a schema: one byte counts them on the wire.
 	maxDimensions = 128
@@ -80,6 +82,8 @@ const (
 	// maxInFlight bounds the cells that a long query reads at once, two or three
 	// messages each.
 	maxInFlight = 32
+	// maxVerifying bounds the servers that a query asks at once for their ads.
+	maxVerifying = 64
 	// guidesAsked is how many guides a query asks: one may be slow, or lie.
 	guidesAsked = 2
 	// maxGlimpses bounds what one of them may say.

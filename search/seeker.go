@@ -112,7 +112,7 @@ func (SeekerTick) seekerInput() {}
 func (Expire) seekerInput()     {}
 
 // A SeekerEffect is what a Seeker wants done: Consult, Locate, Ask, Verify,
-// Wake or Finish. After Finish it wants nothing more.
+// Wake, Hit or Finish. After Finish it wants nothing more.
 //
 //sumtype:decl
 type SeekerEffect interface{ seekerEffect() }
@@ -135,6 +135,10 @@ type Verify struct{ Server dht.Contact }
 // Wake wants a SeekerTick at At.
 type Wake struct{ At time.Time }
 
+// A Hit is one result of a query that wants everything, as soon as it is certain:
+// confirmed by its server where that is asked for. The Answer has them all again.
+type Hit struct{ Result }
+
 // Finish is the answer, and what was seen of inner cells on the way, for
 // SeekerConfig.Known of later queries.
 type Finish struct {
@@ -148,6 +152,7 @@ func (Locate) seekerEffect()  {}
 func (Ask) seekerEffect()     {}
 func (Verify) seekerEffect()  {}
 func (Wake) seekerEffect()    {}
+func (Hit) seekerEffect()     {}
 func (Finish) seekerEffect()  {}
 
 // A candidate is a server that matches as far as is known.
@@ -155,6 +160,7 @@ type candidate struct {
 	ad       *Signed
 	standing standing
 	verified bool
+	told     bool
 }
 
 // A Seeker answers one query. It is a machine for one goroutine.
@@ -430,6 +436,17 @@ func (s *Seeker) consider(ad *Signed) {
 	}
 	c.ad, c.standing = ad, s.order.standing(ad)
 	s.stale = true
+	if !s.cfg.Verify {
+		s.tell(c)
+	}
+}
+
+// tell gives out a result of a query that wants everything, once.
+func (s *Seeker) tell(c *candidate) {
+	if s.query.Limit == 0 && !c.told {
+		c.told = true
+		s.effects = append(s.effects, Hit{Result{Signed: c.ad, Verified: c.verified}})
+	}
 }
 
 // misfit takes in an ad that does not match.
@@ -472,6 +489,7 @@ func (s *Seeker) verified(in Verified) {
 		c.verified = true
 		c.ad, c.standing = in.Signed, s.order.standing(in.Signed)
 		s.stale = true
+		s.tell(c)
 	}
 }
 

@@ -312,6 +312,7 @@ type machine interface {
 func (w *world) drive(s machine) Finish {
 	w.t.Helper()
 	var answer *Finish
+	hits := make(map[dht.PeerID]int)
 	var step func(in SeekerInput)
 	step = func(in SeekerInput) {
 		for _, e := range s.Step(w.now, in) {
@@ -344,6 +345,8 @@ func (w *world) drive(s machine) Finish {
 				w.after(w.latency(), func() { step(Verified{e.Server.ID, w.current(e.Server.ID)}) })
 			case Wake:
 				w.after(max(0, e.At.Sub(w.now)), func() { step(SeekerTick{}) })
+			case Hit:
+				hits[e.Signed.Ad.Server]++
 			case Finish:
 				answer = &e
 			}
@@ -356,7 +359,29 @@ func (w *world) drive(s machine) Finish {
 		}
 		w.run(100 * time.Millisecond)
 	}
+	if seeker, ok := s.(*Seeker); ok {
+		w.checkHits(seeker, answer.Answer, hits)
+	}
 	return *answer
+}
+
+// checkHits compares what a query told of on the way with its answer.
+func (w *world) checkHits(s *Seeker, a Answer, hits map[dht.PeerID]int) {
+	w.t.Helper()
+	if s.query.Limit > 0 {
+		if len(hits) > 0 {
+			w.t.Errorf("%d hits of a query with a limit", len(hits))
+		}
+		return
+	}
+	for _, r := range a.Results {
+		if n := hits[r.Signed.Ad.Server]; n != 1 {
+			w.t.Errorf("%s was told of %d times", r.Signed.Ad.Server, n)
+		}
+	}
+	if s.cfg.Verify && len(hits) != len(a.Results) {
+		w.t.Errorf("%d hits, %d results", len(hits), len(a.Results))
+	}
 }
 
 // current returns the ad that a server's publisher has now.

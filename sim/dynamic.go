@@ -52,7 +52,7 @@ func (r *repetition) measureLive(ctx context.Context, name string) error {
 		if live, err = r.populate(ctx, &out, away); err != nil {
 			return err
 		}
-		algorithm, population = xeno.New(live, xeno.Options{Verify: r.scenario.Queries.Verify}), live
+		algorithm, population = xeno.New(live, xeno.Options{Verify: r.scenario.Queries.Verify, Budget: r.scenario.Queries.Budget}), live
 		live.Drift(r.scenario.Market.Drift, rng)
 	} else if algorithm, err = r.rival(name, &out); err != nil {
 		return err

@@ -113,7 +113,7 @@ func (r *repetition) algorithm(ctx context.Context, name string) (trial.Algorith
 	if err != nil {
 		return nil, err
 	}
-	return xeno.New(index, xeno.Options{Verify: r.scenario.Queries.Verify}), nil
+	return xeno.New(index, xeno.Options{Verify: r.scenario.Queries.Verify, Budget: r.scenario.Queries.Budget}), nil
 }
 
 // follow carries out a task and keeps its hops.

@@ -17,6 +17,8 @@ const (
 	// maxQueries bounds the queries of a class: percentiles beyond the 99.9th
 	// need no more.
 	maxQueries = 1_000_000
+	// maxBudget bounds the messages of a query.
+	maxBudget = 1_000_000
 	// maxEvents bounds the events of a class: an hour of the engine.
 	maxEvents = 2_000_000_000
 	// maxSweep bounds the values of a sweep, each of which is a whole run.

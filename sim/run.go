@@ -263,7 +263,7 @@ func (r *repetition) measure(ctx context.Context, name string) error {
 					return err
 				}
 			}
-			algorithm = xeno.New(r.index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify})
+			algorithm = xeno.New(r.index, xeno.Options{Warm: warm, Verify: r.scenario.Queries.Verify, Budget: r.scenario.Queries.Budget})
 			out.Refresh = r.index.Refresh(refreshSample)
 		} else if algorithm, err = r.rival(name, &out); err != nil {
 			return err

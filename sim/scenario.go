@@ -92,6 +92,8 @@ type Queries struct {
 	Warm bool
 	// Verify asks every result's server for its advertisement as of now.
 	Verify bool
+	// Budget is after how many messages Xeno ends a query; 0 means production's.
+	Budget int
 	Limit  int
 	// Interval is the mean virtual time between two queries.
 	Interval time.Duration

@@ -100,6 +100,7 @@ func queryKeys() []key {
 		{"queries.pool", "how many different queries a class has; 0: all differ", integer(func(s *Scenario) *int { return &s.Queries.Pool }, 0, maxQueries)},
 		{"queries.warm", "measure clients that asked before, too", flag(func(s *Scenario) *bool { return &s.Queries.Warm })},
 		{"queries.verify", "ask the server of every result for its advertisement as of now", flag(func(s *Scenario) *bool { return &s.Queries.Verify })},
+		{"queries.budget", "messages after which Xeno ends a query; 0: production's 2,000", integer(func(s *Scenario) *int { return &s.Queries.Budget }, 0, maxBudget)},
 		{"queries.limit", "results wanted where not all are", integer(func(s *Scenario) *int { return &s.Queries.Limit }, 1, 1000)},
 		{"queries.interval", "mean virtual time between two queries", duration(func(s *Scenario) *time.Duration { return &s.Queries.Interval }, time.Millisecond, time.Hour)},
 		{"queries.events", "events after which an algorithm is asked no more queries of a class, at rest; 0: no bound", integer(func(s *Scenario) *int { return &s.Queries.Events }, 0, maxEvents)},

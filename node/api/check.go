@@ -55,6 +55,9 @@ func (r SearchRequest) check() error {
 	if r.Limit < 0 || r.Limit > maxResults {
 		return bad("limit", "must be 0 to %d", maxResults)
 	}
+	if r.Budget < 0 || r.Budget > maxBudget {
+		return bad("budget", "must be 0 to %d", maxBudget)
+	}
 	if !(r.Error == 0 || r.Count && r.Error >= leastError && r.Error <= 1) {
 		return bad("error", "must be %g to 1, and of a count", leastError)
 	}

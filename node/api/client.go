@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,6 +69,36 @@ func (c *Client) Account(ctx context.Context) (Account, error) {
 // Search implements Market.
 func (c *Client) Search(ctx context.Context, req SearchRequest) (SearchAnswer, error) {
 	return call[SearchAnswer](ctx, c, http.MethodPost, "/v1/search", req)
+}
+
+// SearchAll implements Market. found may be nil.
+func (c *Client) SearchAll(ctx context.Context, req SearchRequest, found func(Result)) (SearchAnswer, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return SearchAnswer{}, err
+	}
+	resp, err := c.do(ctx, http.MethodPost, "/v1/search/all", typeJSON, bytes.NewReader(body))
+	if err != nil {
+		return SearchAnswer{}, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxLine)
+	for n := 0; n < maxFound && lines.Scan(); n++ {
+		var line SearchLine
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return SearchAnswer{}, c.lost(err)
+		}
+		switch {
+		case line.Error != nil:
+			return SearchAnswer{}, line.Error
+		case line.Answer != nil:
+			return *line.Answer, nil
+		case line.Result != nil && found != nil:
+			found(*line.Result)
+		}
+	}
+	return SearchAnswer{}, c.lost(cmp.Or(lines.Err(), io.ErrUnexpectedEOF))
 }
 
 // Place implements Market.

@@ -23,6 +23,12 @@ const (
 	// maxResults bounds a search answer, see maxAnswer.
 	maxResults     = 1000
 	defaultResults = 10
+	// maxBudget bounds the messages of a search: what a million servers take.
+	maxBudget = 100_000
+	// maxLine bounds one line of a search for everything.
+	maxLine = 64 << 10
+	// maxFound bounds its lines: what package search finds at most.
+	maxFound = 50_000 + 2
 	// leastError bounds what error of a count may be asked for: below it every
 	// cell is read, as in a search without a limit.
 	leastError = 1e-6
@@ -51,6 +57,9 @@ const (
 	// runTimeout bounds the way to a running session: a guest under software
 	// emulation on a busy machine needs a minute, fetching its image another.
 	runTimeout = 5 * time.Minute
+	// searchAllTimeout bounds a search for everything: maxBudget messages, 32 at
+	// a time, of 150 ms.
+	searchAllTimeout = 10 * time.Minute
 	// objectTimeout bounds one upload or download: maxObjectBytes at 10 MB/s.
 	objectTimeout = 2 * time.Hour
 	// shutdownTimeout is how long Close lets calls that are under way end.

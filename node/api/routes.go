@@ -87,6 +87,11 @@ func participantRoutes(b Backend) []route {
 		post("/v1/register", "register", "present an invitation code to XenoCorp", b.Register),
 		get("/v1/account", "account", "the own balances at XenoCorp", b.Account),
 		post("/v1/search", "search", "look for servers", checkedSearch(b)),
+		{
+			method: http.MethodPost, path: "/v1/search/all", id: "searchAll", summary: "look for every server that fits; answers one SearchLine a line as they are found",
+			request: reflect.TypeFor[SearchRequest](), response: reflect.TypeFor[SearchLine](), responseType: typeLines,
+			timeout: searchAllTimeout, handle: searchAll(b),
+		},
 		post("/v1/place", "place", "find machines with constraints among them", b.Place),
 		get("/v1/orders", "listOrders", "the own purchase orders", func(ctx context.Context) (OrderList, error) {
 			orders, err := b.Orders(ctx)

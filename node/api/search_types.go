@@ -21,6 +21,20 @@ type SearchRequest struct {
 	// Error is how far the bounds of a count may lie from it, as a part of it;
 	// 0: a tenth, or what a few messages give.
 	Error float64 `json:"error,omitempty"`
+	// Budget is the most messages that it may cost; 0: 2,000, or 10 for a count
+	// without an error.
+	Budget int `json:"budget,omitempty"`
+}
+
+// A SearchLine is one line of the answer of a search for everything.
+type SearchLine struct {
+	// Result is a server that fits, in no order.
+	Result *Result `json:"result,omitempty"`
+	// Answer is set in the last line of a search that succeeded. It has no
+	// results.
+	Answer *SearchAnswer `json:"answer,omitempty"`
+	// Error is set in the last line of a search that failed.
+	Error *Error `json:"error,omitempty"`
 }
 
 // SearchAnswer is the outcome of a query.
@@ -31,6 +45,10 @@ type SearchAnswer struct {
 	// Complete tells that no server that fits is missing but for the limit; of a
 	// count, that it is exact.
 	Complete bool `json:"complete"`
+	// Completeness is which part of what had to be read was, 0 to 1.
+	Completeness float64 `json:"completeness"`
+	// Incomplete says why Complete is false.
+	Incomplete string `json:"incomplete,omitempty"`
 	// Estimated is how many servers are thought to match.
 	Estimated int `json:"estimated"`
 	// Low is how many match at least, with Confidence.

@@ -174,6 +174,23 @@ func TestCallsMatchDocument(t *testing.T) {
 	if counted.Low > counted.Estimated || counted.High < counted.Estimated || counted.High == 0 || len(counted.Results) > 0 {
 		t.Errorf("count: %+v", counted)
 	}
+	var names []string
+	whole, err := c.SearchAll(ctx, api.SearchRequest{Query: "free.cpus >= 4", Budget: 5000}, func(r api.Result) { names = append(names, r.Name) })
+	if err != nil || len(names) != 3 || len(whole.Results) != 0 || !whole.Complete || whole.Completeness != 1 {
+		t.Errorf("search for everything: %v, %+v, %v", names, whole, err)
+	}
+	names = nil
+	_, err = c.SearchAll(ctx, api.SearchRequest{Query: "break"}, func(r api.Result) { names = append(names, r.Name) })
+	want(api.CodeUnavailable, err)
+	if len(names) != 1 {
+		t.Errorf("before it broke: %v", names)
+	}
+	_, err = c.SearchAll(ctx, api.SearchRequest{Query: "cpus ??"}, nil)
+	want(api.CodeQuery, err)
+	for _, bad := range []api.SearchRequest{{Limit: 1}, {Order: "price_hour"}, {Count: true}, {Budget: -1}, {Budget: 1e9}} {
+		_, err = c.SearchAll(ctx, bad, nil)
+		want(api.CodeBadRequest, err)
+	}
 	for _, bad := range []api.SearchRequest{{Error: 0.1}, {Count: true, Error: -1}, {Count: true, Error: 1.5}} {
 		_, err = c.Search(ctx, bad)
 		want(api.CodeBadRequest, err)

@@ -50,6 +50,42 @@ func run(b Backend) http.HandlerFunc {
 	}
 }
 
+// searchAll answers with one SearchLine a result as it is found. The last line
+// has the answer or an error. A search that fails before its first result is
+// answered like any other call that fails.
+func searchAll(b Backend) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var req SearchRequest
+		if !readRequest(w, r, &req) {
+			return
+		}
+		if req.Limit != 0 || req.Order != "" || req.Count {
+			writeError(w, Errorf(CodeBadRequest, "limit, order and count are not for a search for everything"))
+			return
+		}
+		flush := http.NewResponseController(w)
+		enc := json.NewEncoder(w)
+		begun := false
+		emit := func(line SearchLine) {
+			if !begun {
+				begun = true
+				w.Header().Set("Content-Type", typeLines)
+			}
+			_ = enc.Encode(filled(line))
+			_ = flush.Flush()
+		}
+		answer, err := b.SearchAll(r.Context(), req, func(found Result) { emit(SearchLine{Result: &found}) })
+		switch {
+		case err == nil:
+			emit(SearchLine{Answer: &answer})
+		case begun:
+			emit(SearchLine{Error: asError(err)})
+		default:
+			writeError(w, err)
+		}
+	}
+}
+
 // connect turns the HTTP connection into one to a port of the environment.
 func connect(b Backend) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

@@ -185,7 +185,7 @@ func mislead(t *testing.T, m machine, reply *search.CellReply) search.Finish {
 			todo = append(todo, m.Step(now, search.Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: reply})...)
 		case search.Finish:
 			return e
-		case search.Consult, search.Verify, search.Wake:
+		case search.Consult, search.Verify, search.Wake, search.Hit:
 		}
 	}
 	t.Fatal("the query neither ends nor waits")

@@ -255,9 +255,15 @@ func testOracle(t *testing.T) {
 		requests := 0
 		for i := range queries {
 			q := query(rng)
-			a, err := c.services[i%(hosts-hosts/3)].Search(t.Context(), q, index.Options{Unverified: true})
+			found := make(map[dht.PeerID]bool)
+			a, err := c.services[i%(hosts-hosts/3)].Search(t.Context(), q, index.Options{
+				Unverified: true, Found: func(r search.Result) { found[r.Signed.Ad.Server] = true },
+			})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if q.Limit == 0 && len(found) != len(a.Results) || q.Limit > 0 && len(found) > 0 {
+				t.Errorf("told of %d servers, %d results, limit %d", len(found), len(a.Results), q.Limit)
 			}
 			compare(t, c.schema, q, a, ads)
 			requests += a.Requests

@@ -23,6 +23,10 @@ type Options struct {
 	Replicas int
 	// Budget bounds the messages; 0 means 2,000.
 	Budget int
+	// Found is called with each result of a query without a limit as soon as it
+	// is certain, from one goroutine, before Search returns; the search waits
+	// for it. May be nil.
+	Found func(search.Result)
 }
 
 // CountOptions say how a count is made. The zero value is what people want.
@@ -48,7 +52,7 @@ func (s *Service) Search(ctx context.Context, q search.Query, opts Options) (*se
 	if err != nil {
 		return nil, err
 	}
-	return s.carryOut(ctx, machine)
+	return s.carryOut(ctx, machine, opts.Found)
 }
 
 // Count estimates how many ads satisfy where, nil all of them, with bounds. It
@@ -63,7 +67,7 @@ func (s *Service) Count(ctx context.Context, where search.Predicate, opts CountO
 	if err != nil {
 		return nil, err
 	}
-	return s.carryOut(ctx, machine)
+	return s.carryOut(ctx, machine, nil)
 }
 
 // A machine is a search.Seeker or a search.Counter.
@@ -72,13 +76,13 @@ type machine interface {
 }
 
 // carryOut does what a machine wants until it has the answer.
-func (s *Service) carryOut(ctx context.Context, m machine) (*search.Answer, error) {
+func (s *Service) carryOut(ctx context.Context, m machine, found func(search.Result)) (*search.Answer, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, searchTimeout)
 		defer cancel()
 	}
-	run := &seeking{service: s, inputs: make(chan search.SeekerInput, 64), done: make(chan struct{})}
+	run := &seeking{service: s, found: found, inputs: make(chan search.SeekerInput, 64), done: make(chan struct{})}
 	defer run.wg.Wait()
 	defer close(run.done)
 	calls, cancel := context.WithCancel(ctx)
@@ -107,6 +111,7 @@ func (s *Service) near(id dht.PeerID) time.Duration {
 // owns the machine.
 type seeking struct {
 	service *Service
+	found   func(search.Result) // may be nil
 	inputs  chan search.SeekerInput
 	done    chan struct{}
 	wg      sync.WaitGroup
@@ -122,17 +127,21 @@ func (r *seeking) drive(ctx context.Context, m machine) (search.Finish, error) {
 		now := time.Now()
 		var due time.Time // of several wakes the first counts: it brings the others
 		for _, e := range m.Step(now, in) {
-			if f, ok := e.(search.Finish); ok {
-				return f, nil
-			}
-			if w, ok := e.(search.Wake); ok {
-				if due.IsZero() || w.At.Before(due) {
-					due = w.At
+			switch e := e.(type) {
+			case search.Finish:
+				return e, nil
+			case search.Wake:
+				if due.IsZero() || e.At.Before(due) {
+					due = e.At
 					wake.Reset(max(due.Sub(now), time.Millisecond))
 				}
-				continue
+			case search.Hit:
+				if r.found != nil {
+					r.found(e.Result)
+				}
+			default:
+				r.do(ctx, e)
 			}
-			r.do(ctx, e)
 		}
 		select {
 		case in = <-r.inputs:
@@ -174,7 +183,7 @@ func (r *seeking) do(ctx context.Context, effect search.SeekerEffect) {
 		case search.Verify:
 			ad, _ := s.verify(ctx, e.Server) // an error and no ad are the same here
 			r.post(search.Verified{Server: e.Server.ID, Signed: ad})
-		case search.Wake, search.Finish:
+		case search.Wake, search.Hit, search.Finish:
 		}
 	})
 }

@@ -15,6 +15,8 @@ type Options struct {
 	Warm bool
 	// Verify asks every server in the results for its current ad.
 	Verify bool
+	// Budget is after how many messages a query ends; 0 means production's.
+	Budget int
 }
 
 // Cells are what queries read: those of an Index or of a Live network.
@@ -142,7 +144,7 @@ func (s *seeking) make() (machine, error) {
 		})
 	}
 	return search.NewSeeker(s.x.schema, s.task.Query, search.SeekerConfig{
-		Seed: s.x.asked, Verify: s.x.opts.Verify, Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
+		Seed: s.x.asked, Verify: s.x.opts.Verify, Budget: s.x.opts.Budget, Known: known, Sample: sample, Guides: s.guides(), Near: s.near,
 	})
 }
 
@@ -167,6 +169,7 @@ func (s *seeking) step(in search.SeekerInput) {
 			s.verify(e.Server.ID)
 		case search.Wake:
 			s.net.After(e.At.Sub(s.net.Clock()), func() { s.step(search.SeekerTick{}) })
+		case search.Hit: // the answer has it, too
 		case search.Finish:
 			s.finish(e)
 		}

@@ -154,6 +154,21 @@ func (b *Backend) Search(_ context.Context, req api.SearchRequest) (api.SearchAn
 	return answer, nil
 }
 
+// SearchAll implements api.Market, with the servers of Search and the same
+// special queries. One that holds "break" fails after the first server.
+func (b *Backend) SearchAll(ctx context.Context, req api.SearchRequest, found func(api.Result)) (api.SearchAnswer, error) {
+	req.Limit = 100
+	answer, err := b.Search(ctx, req)
+	for i, r := range answer.Results {
+		if i == 1 && strings.Contains(req.Query, "break") {
+			return api.SearchAnswer{}, api.Errorf(api.CodeUnavailable, "the network is gone")
+		}
+		found(r)
+	}
+	answer.Results, answer.Completeness = nil, 1
+	return answer, err
+}
+
 // Place implements api.Market, with the servers of Search and the same special
 // queries.
 func (b *Backend) Place(ctx context.Context, req api.PlaceRequest) (api.PlaceAnswer, error) {
