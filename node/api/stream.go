@@ -13,6 +13,21 @@ import (
 	"time"
 )
 
+// lines answers with one JSON value a line as they come.
+type lines struct {
+	w     http.ResponseWriter
+	begun bool
+}
+
+func (l *lines) send(v any) {
+	if !l.begun {
+		l.begun = true
+		l.w.Header().Set("Content-Type", typeLines)
+	}
+	_ = json.NewEncoder(l.w).Encode(filled(v)) // who does not read any more ends the context
+	_ = http.NewResponseController(l.w).Flush()
+}
+
 // run answers with one RunEvent a line as they happen. The last line has a
 // session or an error. A run that fails before its first event is answered
 // like any other call that fails.
@@ -22,19 +37,12 @@ func run(b Backend) http.HandlerFunc {
 		if !readRequest(w, r, &req) {
 			return
 		}
-		flush := http.NewResponseController(w)
-		enc := json.NewEncoder(w)
-		begun := false
+		out := &lines{w: w}
 		emit := func(e RunEvent) {
-			if !begun {
-				begun = true
-				w.Header().Set("Content-Type", typeLines)
-			}
 			if e.Time.IsZero() {
 				e.Time = time.Now().UTC()
 			}
-			_ = enc.Encode(filled(e))
-			_ = flush.Flush()
+			out.send(e)
 		}
 		session, err := b.Run(r.Context(), req, emit)
 		switch {
@@ -42,7 +50,7 @@ func run(b Backend) http.HandlerFunc {
 			emit(RunEvent{Stage: StageEnded, Server: session.Server, Session: &session})
 		case err == nil:
 			emit(RunEvent{Stage: StageRunning, Server: session.Server, Session: &session})
-		case begun:
+		case out.begun:
 			emit(RunEvent{Stage: StageFailed, Error: asError(err)})
 		default:
 			writeError(w, err)
@@ -63,23 +71,13 @@ func searchAll(b Backend) http.HandlerFunc {
 			writeError(w, Errorf(CodeBadRequest, "limit, order and count are not for a search for everything"))
 			return
 		}
-		flush := http.NewResponseController(w)
-		enc := json.NewEncoder(w)
-		begun := false
-		emit := func(line SearchLine) {
-			if !begun {
-				begun = true
-				w.Header().Set("Content-Type", typeLines)
-			}
-			_ = enc.Encode(filled(line))
-			_ = flush.Flush()
-		}
-		answer, err := b.SearchAll(r.Context(), req, func(found Result) { emit(SearchLine{Result: &found}) })
+		out := &lines{w: w}
+		answer, err := b.SearchAll(r.Context(), req, func(found Result) { out.send(SearchLine{Result: &found}) })
 		switch {
 		case err == nil:
-			emit(SearchLine{Answer: &answer})
-		case begun:
-			emit(SearchLine{Error: asError(err)})
+			out.send(SearchLine{Answer: &answer})
+		case out.begun:
+			out.send(SearchLine{Error: asError(err)})
 		default:
 			writeError(w, err)
 		}
