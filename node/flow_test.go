@@ -148,6 +148,7 @@ func TestFlow(t *testing.T) {
 	if err != nil || counted.Estimated != 1 || counted.Low != 1 || counted.High != 1 || len(counted.Results) != 0 {
 		t.Errorf("counted %+v, %v, want the cheap server", counted, err)
 	}
+	findAll(t, client, 2)
 	s, err := client.Run(ctx, api.RunRequest{
 		Query: `price_hour <= 1.0`, Terms: api.Terms{Environment: "wasi", Image: image.CID, Args: []string{demo.DefaultArg}},
 	}, func(e api.RunEvent) { t.Logf("%s %s", e.Stage, e.Message) })
@@ -177,6 +178,21 @@ func TestFlow(t *testing.T) {
 	account, err := cheap.Account(ctx)
 	if err != nil || account.Available+s.Settlement.Fee != s.Settlement.Paid {
 		t.Errorf("server has %+v, %v; want %s less the fee of %s", account, err, s.Settlement.Paid, s.Settlement.Fee)
+	}
+}
+
+// findAll finds every server that has a price, of which there are so many, and
+// none with too few messages.
+func findAll(t *testing.T, n *node.Node, want int) {
+	t.Helper()
+	names := make(map[string]bool)
+	answer, err := n.SearchAll(t.Context(), api.SearchRequest{Query: `has(price_hour)`}, func(r api.Result) { names[r.Name] = true })
+	if err != nil || len(names) != want || !answer.Complete || answer.Completeness != 1 || answer.Incomplete != "" {
+		t.Errorf("found all of %v, %+v, %v, want %d", names, answer, err, want)
+	}
+	answer, err = n.SearchAll(t.Context(), api.SearchRequest{Budget: 1}, func(r api.Result) { t.Errorf("one message found %s", r.Name) })
+	if err != nil || answer.Complete || !strings.Contains(answer.Incomplete, "budget") {
+		t.Errorf("with one message: %+v, %v", answer, err)
 	}
 }
 
