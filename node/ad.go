@@ -2,9 +2,11 @@ package node
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"time"
 
+	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/ledger"
 	"github.com/xenoserver/xeno/search"
 )
@@ -33,7 +35,7 @@ func (n *Node) currentAd() (*search.Signed, error) {
 		Issued: now.Unix(), Expires: now.Add(life).Unix(), Credential: n.creds.credential(),
 		Attributes: n.server.attributes(now),
 	}
-	ad.Attributes[search.DimCoordinate] = search.CoordinateAt(n.overlay.Coordinate())
+	ad.Attributes[search.DimCoordinate] = search.CoordinateAt(n.server.settled(n.overlay.Coordinate()))
 	return n.schema.Sign(ad, n.key, own.Subject)
 }
 
@@ -43,6 +45,27 @@ func (s *server) nextSeq(now time.Time) uint64 {
 	defer s.mu.Unlock()
 	s.seq = max(s.seq+1, uint64(now.UnixMilli())) //nolint:gosec // after 1970
 	return s.seq
+}
+
+// settled returns the network coordinate to advertise: that of the ad before,
+// until the server has moved by a step of the order by latency. A coordinate
+// trembles all the time, and whenever it crosses from one band of a summary to
+// the next all holders of the ad are told at once.
+func (s *server) settled(now dht.Coordinate) dht.Coordinate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at == nil || apart(*s.at, now) >= search.LatencyStep {
+		s.at = &now
+	}
+	return *s.at
+}
+
+// apart returns by how much predictions of round trips differ at most between
+// two coordinates.
+func apart(a, b dht.Coordinate) time.Duration {
+	height := math.Abs(a.Height - b.Height)
+	a.Height, b.Height = 0, 0
+	return search.PredictRTT(a, b) + time.Duration(height*float64(time.Second))
 }
 
 // attributes are the claims of the ad. What is not there is left out: a query

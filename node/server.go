@@ -18,6 +18,7 @@ import (
 	"github.com/ipfs/go-cid"
 	"golang.org/x/sys/unix"
 
+	"github.com/xenoserver/xeno/dht"
 	"github.com/xenoserver/xeno/hypervisor"
 	"github.com/xenoserver/xeno/hypervisor/cgroup"
 	"github.com/xenoserver/xeno/hypervisor/cloudhypervisor"
@@ -47,8 +48,9 @@ type server struct {
 	rates    ledger.Rates
 	host     *session.Host
 
-	mu  sync.Mutex // guards the following
-	seq uint64     // of the newest ad
+	mu  sync.Mutex      // guards the following
+	seq uint64          // of the newest ad
+	at  *dht.Coordinate // in the newest ad; nil: there was none
 }
 
 func newServer(ctx context.Context, n *Node) (*server, error) {
