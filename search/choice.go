@@ -256,7 +256,11 @@ func (s *Seeker) remembered(now time.Time) []Glimpse {
 	for _, v := range s.list {
 		// What is known of a table grows old, unless it was read.
 		if told := v.mirrored.own(now); len(told) > 0 && (v.inner || len(s.cfg.Known[v.cell].Children) == 0) {
-			seen = see(seen, s.cfg.Known, Glimpse{Cell: v.cell, Told: told})
+			g := Glimpse{Cell: v.cell, Told: told}
+			if v.cell.Prefix.Level == 0 { // no table says who holds it
+				g.Holders = slices.Clone(v.contacts)
+			}
+			seen = see(seen, s.cfg.Known, g)
 		}
 	}
 	for _, t := range s.schema.trees {

@@ -44,3 +44,35 @@ func TestRememberedMirrors(t *testing.T) {
 		t.Error("two that one liar named count as two")
 	}
 }
+
+// TestRememberedRoot: a root that is a leaf and named its mirrors is known by its
+// holders later, like the others of which guides told.
+func TestRememberedRoot(t *testing.T) {
+	w := newWorld(t, 14, 1, 16)
+	now := time.Unix(1_800_000_000, 0)
+	s, err := NewSeeker(DefaultSchema(), Query{}, SeekerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	holder := dht.Contact{ID: randomID(w.rng)}
+	for _, tree := range s.schema.Trees() {
+		s.hints[Root(tree.Name)] = []dht.Contact{holder}
+	}
+	asked := Root("arch")
+	s.visit(asked).mirrored.hear(holder.ID, Mirrors{List: []Mirror{{dht.Contact{ID: randomID(w.rng)}, holder.ID}}, All: 1})
+	known := make(map[CellID]Glimpse)
+	for _, g := range s.remembered(now) {
+		if _, twice := known[g.Cell]; twice {
+			t.Errorf("%s is remembered twice", g.Cell)
+		}
+		known[g.Cell] = g
+	}
+	for _, tree := range s.schema.Trees() {
+		if g := known[Root(tree.Name)]; len(g.Holders) != 1 || g.Holders[0].ID != holder.ID {
+			t.Errorf("root of %s: holders %v", tree.Name, g.Holders)
+		}
+	}
+	if len(known[asked].Told) != 1 {
+		t.Errorf("told %+v", known[asked].Told)
+	}
+}
