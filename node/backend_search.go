@@ -42,6 +42,9 @@ func (n *Node) Search(ctx context.Context, req api.SearchRequest) (api.SearchAns
 // SearchAll implements api.Market.
 func (n *Node) SearchAll(ctx context.Context, req api.SearchRequest, found func(api.Result)) (api.SearchAnswer, error) {
 	begin := time.Now()
+	if err := req.CheckAll(); err != nil {
+		return api.SearchAnswer{}, err
+	}
 	q, hosts, err := n.prepare(ctx, req)
 	if err != nil {
 		return api.SearchAnswer{}, err

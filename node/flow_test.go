@@ -190,6 +190,11 @@ func findAll(t *testing.T, n *node.Node, want int) {
 	if err != nil || len(names) != want || !answer.Complete || answer.Completeness != 1 || answer.Incomplete != "" {
 		t.Errorf("found all of %v, %+v, %v, want %d", names, answer, err, want)
 	}
+	for _, bad := range []api.SearchRequest{{Limit: 1}, {Budget: -1}} {
+		if _, err := n.SearchAll(t.Context(), bad, nil); api.CodeOf(err) != api.CodeBadRequest {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
 	answer, err = n.SearchAll(t.Context(), api.SearchRequest{Budget: 1}, func(r api.Result) { t.Errorf("one message found %s", r.Name) })
 	if err != nil || answer.Complete || !strings.Contains(answer.Incomplete, "budget") {
 		t.Errorf("with one message: %+v, %v", answer, err)

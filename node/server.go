@@ -126,12 +126,12 @@ func (s *server) sweepMeter(ctx context.Context) error {
 	var keep []string
 	for _, d := range s.drivers {
 		list, err := d.List(ctx)
-		if ctx.Err() != nil {
-			return err
-		}
-		if err != nil {
+		if _, damaged := errors.AsType[hypervisor.DamagedError](err); damaged {
 			s.node.log.Error("environments that cannot be read; all are counted on", slog.String("driver", d.Name()), slog.Any("err", err))
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		for _, in := range list {
 			keep = append(keep, in.ID)

@@ -130,8 +130,8 @@ const (
 	recruitPause, maxRecruitPause = time.Second, time.Minute
 	// maxMirrors is how many mirrors a reply names.
 	maxMirrors = 8
-	// maxSources bounds the mirrors of a cell that a query chooses from: what two
-	// guides and two holders name.
+	// maxSources bounds the mirrors of a cell that a query chooses from: what
+	// eight answers name, of guides, of holders and remembered.
 	maxSources = 8 * maxMirrors
 	// maxTold is how many testimonies about the mirrors of a cell are remembered.
 	maxTold = 8

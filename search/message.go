@@ -83,9 +83,9 @@ type Glimpse struct {
 	Cell     CellID
 	Holders  []dht.Contact
 	Mirrors  Mirrors
-	Teller   dht.PeerID // the guide whose word the mirrors are; zero: nobody's
-	Children []Child    // of an inner cell, all of them, without mirrors; none: not known
-	Told     []Testimony
+	Teller   dht.PeerID  // the guide whose word the mirrors are; zero: nobody's
+	Children []Child     // of an inner cell, all of them, without mirrors; none: not known
+	Told     []Testimony // of mirrors of the cell and of those below, the last first
 }
 
 // A Testimony is what one holder of a cell answers for of its mirrors and those

@@ -53,8 +53,8 @@ type Market interface {
 	Search(ctx context.Context, req SearchRequest) (SearchAnswer, error)
 	// SearchAll finds every server that fits, within a budget of messages. found
 	// is called with each as soon as it has confirmed its ad, from one
-	// goroutine, before SearchAll returns an answer without results. There is
-	// no limit and no order; else it is like Search.
+	// goroutine, before SearchAll returns an answer without results. A request
+	// that CheckAll refuses is CodeBadRequest; else it is like Search.
 	SearchAll(ctx context.Context, req SearchRequest, found func(Result)) (SearchAnswer, error)
 	// Place finds machines with constraints among them. CodeNoMatch where no
 	// placement meets them, with what stands against it in the message;

@@ -48,6 +48,14 @@ func (r AddPathRequest) check() error {
 	return nil
 }
 
+// CheckAll returns an error unless the request fits a search for everything.
+func (r SearchRequest) CheckAll() error {
+	if r.Limit != 0 || r.Order != "" || r.Count {
+		return Errorf(CodeBadRequest, "limit, order and count are not for a search for everything").WithHint("leave them out")
+	}
+	return r.check()
+}
+
 func (r SearchRequest) check() error {
 	if len(r.Query) > maxQueryBytes || len(r.Order) > maxQueryBytes {
 		return Errorf(CodeQuery, "query: more than %d bytes", maxQueryBytes)

@@ -73,11 +73,7 @@ func (c *Client) Search(ctx context.Context, req SearchRequest) (SearchAnswer, e
 
 // SearchAll implements Market. found may be nil.
 func (c *Client) SearchAll(ctx context.Context, req SearchRequest, found func(Result)) (SearchAnswer, error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return SearchAnswer{}, err
-	}
-	resp, err := c.do(ctx, http.MethodPost, "/v1/search/all", typeJSON, bytes.NewReader(body))
+	resp, err := c.doJSON(ctx, http.MethodPost, "/v1/search/all", req)
 	if err != nil {
 		return SearchAnswer{}, err
 	}
@@ -219,11 +215,7 @@ func (c *Client) StoreGet(ctx context.Context, cid string) (io.ReadCloser, error
 
 // Run implements Sessions. progress may be nil.
 func (c *Client) Run(ctx context.Context, req RunRequest, progress func(RunEvent)) (Session, error) {
-	body, err := json.Marshal(req)
-	if err != nil {
-		return Session{}, err
-	}
-	resp, err := c.do(ctx, http.MethodPost, "/v1/sessions", typeJSON, bytes.NewReader(body))
+	resp, err := c.doJSON(ctx, http.MethodPost, "/v1/sessions", req)
 	if err != nil {
 		return Session{}, err
 	}
@@ -333,22 +325,25 @@ func pause(ctx context.Context) error {
 // call sends req (nil: no body) as JSON and reads the answer.
 func call[T any](ctx context.Context, c *Client, method, path string, req any) (T, error) {
 	var v T
-	var body io.Reader
-	mediaType := ""
-	if req != nil {
-		text, err := json.Marshal(req)
-		if err != nil {
-			return v, err
-		}
-		body, mediaType = bytes.NewReader(text), typeJSON
-	}
-	resp, err := c.do(ctx, method, path, mediaType, body)
+	resp, err := c.doJSON(ctx, method, path, req)
 	if err != nil {
 		return v, err
 	}
 	defer resp.Body.Close()
 	err = decodeAnswer(resp.Body, &v)
 	return v, err
+}
+
+// doJSON is do with a value as the body; nil: none.
+func (c *Client) doJSON(ctx context.Context, method, path string, req any) (*http.Response, error) {
+	if req == nil {
+		return c.do(ctx, method, path, "", nil)
+	}
+	text, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(ctx, method, path, typeJSON, bytes.NewReader(text))
 }
 
 // do sends a request and returns the answer if it is a success.

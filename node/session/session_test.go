@@ -161,30 +161,14 @@ func TestDamagedEnvironment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		in := w.buy(w.request())
-		w.driver.mu.Lock()
-		w.driver.damaged = hypervisor.DamagedError{"other": errors.New("damaged"), ledger.ID{9}.String(): errors.New("damaged")}
-		w.driver.mu.Unlock()
-		time.Sleep(25 * time.Second)
-		if now, _ := w.buyer.Session(in.ID); now.State != StateRunning {
-			t.Errorf("state %s beside damaged ones, want running", now.State)
+		for _, damaged := range [][]string{{"other", ledger.ID{9}.String()}, {in.ID.String()}, nil} {
+			w.driver.damage(damaged...)
+			time.Sleep(25 * time.Second)
+			if now, _ := w.buyer.Session(in.ID); now.State != StateRunning {
+				t.Errorf("state %s while %v cannot be read, want running", now.State, damaged)
+			}
 		}
-		w.driver.mu.Lock()
-		w.driver.damaged = hypervisor.DamagedError{in.ID.String(): errors.New("damaged")}
-		w.driver.mu.Unlock()
-		time.Sleep(5 * time.Second)
-		if now, _ := w.buyer.Session(in.ID); now.State != StateRunning {
-			t.Errorf("state %s while it cannot be read, want running", now.State)
-		}
-		w.driver.mu.Lock()
-		w.driver.damaged = nil
-		w.driver.mu.Unlock()
-		time.Sleep(5 * time.Second)
-		if now, _ := w.buyer.Session(in.ID); now.State != StateRunning {
-			t.Errorf("state %s when it can be read again, want running", now.State)
-		}
-		w.driver.mu.Lock()
-		w.driver.damaged = hypervisor.DamagedError{in.ID.String(): errors.New("damaged")}
-		w.driver.mu.Unlock()
+		w.driver.damage(in.ID.String())
 		if err := w.buyer.Stop(t.Context(), in.ID); err != nil {
 			t.Error(err)
 		}

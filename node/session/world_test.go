@@ -270,6 +270,16 @@ func (d *fakeDriver) List(context.Context) ([]hypervisor.Instance, error) {
 	return out, d.damaged.OrNil()
 }
 
+// damage lets instances be unreadable from now on, and the others no more.
+func (d *fakeDriver) damage(ids ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.damaged = make(hypervisor.DamagedError)
+	for _, id := range ids {
+		d.damaged[id] = errors.New("damaged")
+	}
+}
+
 func (d *fakeDriver) exit(id string, code int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

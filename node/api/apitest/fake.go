@@ -157,6 +157,9 @@ func (b *Backend) Search(_ context.Context, req api.SearchRequest) (api.SearchAn
 // SearchAll implements api.Market, with the servers of Search and the same
 // special queries. One that holds "break" fails after the first server.
 func (b *Backend) SearchAll(ctx context.Context, req api.SearchRequest, found func(api.Result)) (api.SearchAnswer, error) {
+	if err := req.CheckAll(); err != nil {
+		return api.SearchAnswer{}, err
+	}
 	req.Limit = 100
 	answer, err := b.Search(ctx, req)
 	for i, r := range answer.Results {
