@@ -36,7 +36,7 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Total++
 		reply.Digest ^= l.digest()
 		ad := h.newest(l.ad)
-		if (q.Sample || q.Count && table) && len(reply.Sample) < h.cfg.LeafAds/sampleShare {
+		if (q.Sample || q.Count && table) && len(reply.Sample) < SampleAds(h.cfg.LeafAds) {
 			reply.Sample = append(reply.Sample, ad) // leases are in the order of hashes
 		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)

@@ -108,7 +108,7 @@ func TestChangeIsFound(t *testing.T) {
 // TestWiderAtOnce publishes an ad that widens a leaf: its holder tells the table
 // in the same step, and not again within a second.
 func TestWiderAtOnce(t *testing.T) {
-	w := newWorld(t, 23, 1, leafAds)
+	w := newWorld(t, 23, 1, LeafAds)
 	h, tree := w.peers[0].holder, w.schema.trees[0]
 	first := randomAd(w.rng, w.now)
 	place := func(ad *Signed) (pushes int) {
@@ -150,7 +150,7 @@ func TestWiderAtOnce(t *testing.T) {
 
 // TestSameLook compares ads that differ in one thing.
 func TestSameLook(t *testing.T) {
-	w := newWorld(t, 24, 1, leafAds)
+	w := newWorld(t, 24, 1, LeafAds)
 	ad := w.publish(randomAd(w.rng, w.now)).ad
 	ad = revised(ad, w.now, "price_hour", Number(0.5))
 	same, other := nudged(t, w.schema, ad, "price_hour")

@@ -152,7 +152,7 @@ func TestSplitAndMerge(t *testing.T) {
 
 // TestWithdraw forgets an ad at once.
 func TestWithdraw(t *testing.T) {
-	w := newWorld(t, 5, 10, leafAds)
+	w := newWorld(t, 5, 10, LeafAds)
 	for range 20 {
 		w.publish(randomAd(w.rng, w.now))
 	}
@@ -167,7 +167,7 @@ func TestWithdraw(t *testing.T) {
 
 // TestLease forgets an ad whose publisher fell silent, and not before.
 func TestLease(t *testing.T) {
-	w := newWorld(t, 6, 10, leafAds)
+	w := newWorld(t, 6, 10, LeafAds)
 	pub := w.publish(randomAd(w.rng, w.now))
 	w.run(2 * time.Second)
 	pub.stopped = true // without a word

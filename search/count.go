@@ -368,7 +368,7 @@ func (c *Counter) reads(t Tree) float64 {
 		return c.outline.estimate(t, p)
 	}
 	// Of each table on the way down, the cells at the ends of the range.
-	return 2 * max(1, math.Log2(c.outline.total/leafAds)/tableBits)
+	return 2 * max(1, math.Log2(c.outline.total/LeafAds)/tableBits)
 }
 
 // clean tells whether the place of a cell in the tree, but for those at the

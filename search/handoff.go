@@ -249,7 +249,7 @@ func (c *cell) handed(now time.Time, leaf int) []lease {
 		}
 	}
 	if c.inner {
-		live = live[:min(len(live), leaf/sampleShare)]
+		live = live[:min(len(live), SampleAds(leaf))]
 	}
 	return live
 }
@@ -293,7 +293,7 @@ func (h *Holder) fetched(now time.Time, in Fetched) {
 // belongs tells whether an ad that was handed on stands in a cell.
 func (h *Holder) belongs(c *cell, ad *Signed) bool {
 	id, _, ok := h.schema.locate(ad, Placement{Tree: c.id.Tree, Level: c.id.Prefix.Level})
-	return ok && id == c.id && (!c.inner || c.sampled(ad.hash, h.cfg.LeafAds/sampleShare))
+	return ok && id == c.id && (!c.inner || c.sampled(ad.hash, SampleAds(h.cfg.LeafAds)))
 }
 
 // keep leases an ad as another holder does, unless what is here is as good, and

@@ -34,10 +34,14 @@ type HolderConfig struct {
 	// quarter of MaxAds, so that nobody crowds the others out.
 	MaxPerGroup int
 	// LeafAds is how many ads a leaf cell holds before it becomes inner; 0
-	// means 256. More makes queries read fewer, larger cells. A quarter of it
-	// is the sample of an inner cell, and how few ads make it a leaf again.
+	// means the constant. More makes queries read fewer, larger cells. A quarter
+	// of it is how few ads make an inner cell a leaf again.
 	LeafAds int
 }
+
+// SampleAds is how many ads the sample of an inner cell has where a leaf holds
+// so many: 64, or a quarter of a leaf if that is less, but one.
+func SampleAds(leaf int) int { return max(1, min(maxSampled, leaf/4)) }
 
 func (c HolderConfig) withDefaults() HolderConfig {
 	c.Lease = cmp.Or(c.Lease, LeaseRounds*time.Minute)
@@ -46,7 +50,7 @@ func (c HolderConfig) withDefaults() HolderConfig {
 	c.MaxBytes = cmp.Or(c.MaxBytes, 64<<20)
 	c.MaxPerPublisher = cmp.Or(c.MaxPerPublisher, 4096)
 	c.MaxPerGroup = cmp.Or(c.MaxPerGroup, max(1, c.MaxAds/4))
-	c.LeafAds = cmp.Or(c.LeafAds, leafAds)
+	c.LeafAds = cmp.Or(c.LeafAds, LeafAds)
 	return c
 }
 
@@ -273,7 +277,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 		if !c.dirty && !c.told.covers(c.summaryOf(h.schema, in.Ad)) {
 			h.widen(c)
 		}
-		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, h.cfg.LeafAds/sampleShare)) {
+		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, SampleAds(h.cfg.LeafAds))) {
 			if held {
 				c.leases[at].until = earlier(c.leases[at].until, now.Add(lingering))
 			}

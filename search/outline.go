@@ -40,7 +40,7 @@ type ranked struct {
 
 // outlineAds is how many ads of a sample are looked at: all that an honest
 // root has in it.
-const outlineAds = leafAds / sampleShare
+const outlineAds = maxSampled
 
 // outline judges a query by a sample; nil without one.
 func (s *Schema) outline(q Query, m Sample) *outline {
@@ -156,7 +156,7 @@ func (o *outline) barrier(list []ranked) (most float64) {
 
 const (
 	// usualLeaf is how many ads a leaf holds, in the mean.
-	usualLeaf = 160
+	usualLeaf = 5 * LeafAds / 8
 	// innerShare is how many cells are read for each leaf, inner ones included.
 	innerShare = 1.2
 	// placeAxes and coordinateAxes are how many dimensions a place and a network
@@ -317,7 +317,7 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 			continue
 		}
 		n := float64(v.summary.Count)
-		if n <= leafAds {
+		if n <= LeafAds {
 			p.leaves += needed
 		} else {
 			p.room += needed * n

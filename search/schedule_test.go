@@ -183,7 +183,7 @@ func TestSeveralMessages(t *testing.T) {
 // TestStaleCopy asks two holders of whom one has an older ad: the newer counts,
 // and no further holder is asked.
 func TestStaleCopy(t *testing.T) {
-	w := newWorld(t, 9, 4, leafAds)
+	w := newWorld(t, 9, 4, LeafAds)
 	for range 30 {
 		w.publish(randomAd(w.rng, w.now))
 	}

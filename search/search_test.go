@@ -7,7 +7,7 @@ import (
 
 // TestExactAtRest compares answers with the brute-force oracle.
 func TestExactAtRest(t *testing.T) {
-	w := newWorld(t, 1, 20, leafAds)
+	w := newWorld(t, 1, 20, LeafAds)
 	for range 500 {
 		w.publish(randomAd(w.rng, w.now))
 	}

@@ -168,7 +168,7 @@ func (v *survey) prospect() (p prospect) {
 	for _, b := range v.branches {
 		switch {
 		case b.sure:
-		case b.count <= leafAds:
+		case b.count <= LeafAds:
 			p.leaves++
 		default:
 			p.room += b.count
@@ -232,7 +232,7 @@ func (m surveys) sum(v *survey) (e Estimate, open []branch) {
 // has.
 func (t stratum) gain(b branch, even bool) float64 {
 	seen := min(b.count, maxSampled) // of an inner cell the sample
-	if b.count <= leafAds {
+	if b.count <= LeafAds {
 		seen = b.count
 	}
 	own := stratum{rest: b.count - seen, sampled: seen, guess: t.part()}

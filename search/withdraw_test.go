@@ -11,7 +11,7 @@ import (
 // TestWithdrawRace stops publishers right after they changed their ads, with
 // messages that take anything from 5 to 65 ms: nothing may be left of them.
 func TestWithdrawRace(t *testing.T) {
-	w := newWorld(t, 31, 12, leafAds)
+	w := newWorld(t, 31, 12, LeafAds)
 	for range 20 {
 		w.publish(randomAd(w.rng, w.now))
 	}

@@ -107,7 +107,7 @@ func (r *repetition) absent(rng *rand.Rand) (away []network.NodeID) {
 // populate makes the live network, and measures it while nothing changes: what
 // a renewal costs, and how long it takes until a new advertisement is found.
 func (r *repetition) populate(ctx context.Context, out *report.Algorithm, away []network.NodeID) (*xeno.Live, error) {
-	live, net := xeno.NewLive(*r.world, xeno.LiveConfig{AtRest: true}), r.world.Net
+	live, net := xeno.NewLive(*r.world, xeno.LiveConfig{AtRest: true, Leaf: r.scenario.Network.Leaf}), r.world.Net
 	if err := live.Populate(ctx); err != nil {
 		return nil, err
 	}

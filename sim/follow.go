@@ -109,7 +109,7 @@ func (r *repetition) algorithm(ctx context.Context, name string) (trial.Algorith
 	if name != algorithmXeno {
 		return rival.New(name, *r.world)
 	}
-	index, err := xeno.NewIndex(ctx, *r.world, 0)
+	index, err := xeno.NewIndex(ctx, *r.world, r.scenario.Network.Leaf)
 	if err != nil {
 		return nil, err
 	}

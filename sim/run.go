@@ -259,7 +259,7 @@ func (r *repetition) measure(ctx context.Context, name string) error {
 		var err error
 		if name == algorithmXeno {
 			if r.index == nil {
-				if r.index, err = xeno.NewIndex(ctx, *r.world, 0); err != nil {
+				if r.index, err = xeno.NewIndex(ctx, *r.world, r.scenario.Network.Leaf); err != nil {
 					return err
 				}
 			}

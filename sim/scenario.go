@@ -56,6 +56,9 @@ type Network struct {
 	Maintained bool
 	// Handshakes lets first contacts wait for their connections.
 	Handshakes bool
+	// Leaf is how many ads a leaf cell of Xeno holds; 0 means production's. Fewer
+	// let the index of a small network have as many levels as that of a large one.
+	Leaf int
 }
 
 // Cities is the latency model that is built in.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xenoserver/xeno/search"
 	"github.com/xenoserver/xeno/sim/trial"
 )
 
@@ -77,6 +78,7 @@ func networkKeys() []key {
 			func(s *Scenario) string {
 				return map[bool]string{false: "derived", true: "maintained"}[s.Network.Maintained]
 			}, "derived", "maintained")},
+		{"network.leaf", "ads that a leaf cell of Xeno holds; 0: production's 1,024", integer(func(s *Scenario) *int { return &s.Network.Leaf }, 0, search.LeafAds)},
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 //
 // The paper's evaluation is not at hand beyond its result, 3 to 5 times a plain
 // lookup. Guessed: digits of four bits, Pastry's default; lists of up to
-// leafAds; that the candidates come from the lists of the dimension with the
+// 256 servers; that the candidates come from the lists of the dimension with the
 // fewest positions, since a filter cannot be enumerated, and that a query with
 // a limit reads as many of these lists as the counts of the other dimensions
 // make it expect to need, twice as many each time they were not enough; that
@@ -39,6 +39,9 @@ type bloom struct{ base }
 const (
 	// apDigit is how many bits a digit of a key has.
 	apDigit = 4
+	// apList is how many servers an AP lists: those below two digits, the most
+	// that a leaf has room for.
+	apList = 1 << (2 * apDigit)
 	// falsePositive is how often a filter has what nobody put in.
 	falsePositive = 1.0 / 2000
 	// countBits is how many bits for each server of the network the filters
@@ -63,7 +66,7 @@ func (b *bloom) Start(t trial.Task, trace func(trial.Hop), done func(trial.Outco
 	for _, c := range cols {
 		r.dims = append(r.dims, &apDim{col: c, spans: reg.on(c)})
 	}
-	r.lists = leavesOf(r.dims[0].spans, leafAds)
+	r.lists = leavesOf(r.dims[0].spans, apList)
 	r.batch = r.firstBatch()
 	for i, d := range r.dims {
 		if i > 0 || t.Count {
@@ -125,7 +128,7 @@ func (d *apDim) cover(a ap, out []ap) []ap {
 	switch {
 	case inside == 0:
 		return out
-	case inside == a.len() || a.len() <= leafAds:
+	case inside == a.len() || a.len() <= apList:
 		return append(out, a)
 	}
 	for i := range 1 << apDigit {
@@ -158,7 +161,7 @@ func (r *bloomRun) readCover(d *apDim) {
 	for _, a := range cover {
 		r.route(d, a, func(in []span) {
 			d.reading--
-			if a.len() > leafAds {
+			if a.len() > apList {
 				d.filters++
 			}
 			for _, s := range in {
@@ -187,7 +190,7 @@ func (r *bloomRun) firstBatch() int {
 	if r.limit() == 0 || !r.order.none() {
 		return len(r.lists)
 	}
-	return int(min(float64(len(r.lists)), math.Ceil(2*float64(r.limit())/max(r.others(), 1e-9)/leafAds)))
+	return int(min(float64(len(r.lists)), math.Ceil(2*float64(r.limit())/max(r.others(), 1e-9)/apList)))
 }
 
 // others returns which part of the servers is in all dimensions but the first,

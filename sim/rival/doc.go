@@ -20,7 +20,7 @@
 //   - Values are mapped to keys by their rank among all servers, as if every
 //     participant knew the distribution exactly. Leaves are full, and no value
 //     is crowded; equal values are divided by the hashes of the servers.
-//   - Leaves hold up to 256 ads, as many as Xeno's. In the rings of the papers
+//   - Leaves hold up to 1,024 ads, as many as Xeno's. In the rings of the papers
 //     every node would hold its own, much smaller, part.
 //   - Whoever holds ads evaluates the whole predicate and returns matches only,
 //     as many as there are in one message.

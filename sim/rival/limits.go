@@ -1,12 +1,16 @@
 package rival
 
-import "time"
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/search"
+)
 
 // Loops of this package are bounded by the number of leaves of an index or of
 // nodes of the network, and by these.
 const (
 	// leafAds is how many ads a leaf holds: as many as in Xeno.
-	leafAds = 256
+	leafAds = search.LeafAds
 	// replicas is how many nodes hold a record where a paper does not say:
 	// as many as in Xeno.
 	replicas = 4

@@ -379,7 +379,7 @@ func TestDeath(t *testing.T) {
 
 // TestTiny has fewer nodes than replicas, and indexes of one leaf.
 func TestTiny(t *testing.T) {
-	for _, nodes := range []int{1, 2, 3, 17, 255, 256, 257} {
+	for _, nodes := range []int{1, 2, 3, 17, leafAds - 1, leafAds, leafAds + 1} {
 		w := newWorld(t, nodes, 9, nil)
 		index := NewIndex(w)
 		for _, name := range Names() {

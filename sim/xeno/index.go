@@ -48,7 +48,7 @@ type cache struct {
 // maxHeld bounds the ads of cached leaves, and of cached inner cells: 7 KB
 // each. A query reads a cell from two holders at about the same time, up to 64
 // cells at once; later ones seldom read the same leaves.
-const maxHeld = 50_000
+const maxHeld = 100_000
 
 // A tree is one tree at rest.
 type tree struct {
@@ -76,13 +76,13 @@ type cell struct {
 }
 
 // NewIndex places all ads of a world. leaf is how many fit into a leaf cell, 0
-// means production's 256. It takes about 15 µs a server; the context ends it.
+// means production's. It takes about 15 µs a server; the context ends it.
 func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) {
 	x := &Index{
 		world: world, schema: world.Market.Schema(), trees: make(map[string]*tree),
-		leaf: cmp.Or(leaf, 256), cached: make(map[*cell]*search.Holder),
+		leaf: cmp.Or(leaf, search.LeafAds), cached: make(map[*cell]*search.Holder),
 	}
-	x.sample = x.leaf / 4
+	x.sample = search.SampleAds(x.leaf)
 	x.occupy = newOccupancies(world.Market.Len(), x.schema.Words())
 	var trees []*tree
 	for _, t := range x.schema.Trees() {

@@ -14,7 +14,7 @@ import (
 
 // LiveConfig configures a Live network. The zero value is production.
 type LiveConfig struct {
-	// Leaf is how many ads a leaf cell holds; 0 means production's 256.
+	// Leaf is how many ads a leaf cell holds; 0 means production's.
 	Leaf int
 	// Renew is how often leases are renewed; 0 means 60 s.
 	Renew time.Duration
