@@ -168,9 +168,9 @@ func (s *Seeker) wants(v *visit) bool {
 	if v.bound != worst.rank {
 		return v.bound < worst.rank
 	}
-	// Where ranks are equal the hash decides, unless there is a value more
-	// exact than the rank.
-	return !worst.value.IsZero() || v.floor.Compare(worst.hash) <= 0
+	// Where ranks are equal there may be a value more exact than the rank; steps
+	// of latency are as exact as it gets.
+	return !worst.value.IsZero()
 }
 
 // read starts visits and asks holders.
@@ -253,7 +253,7 @@ func (s *Seeker) least(most, read int) int {
 	case s.outline == nil || !s.outline.orders(t, s.query.OrderBy):
 		return most
 	default:
-		return most / 2
+		return min(most, most/4+read/4)
 	}
 }
 

@@ -54,9 +54,9 @@ func (m *mirrored) known(teller dht.PeerID) (out Mirrors) {
 }
 
 // pick returns who is asked next for a cell: the nearest holder that was not
-// asked, or where there are mirrors the nearest one of some that are drawn, as
-// likely mirrors as there are more of them than of holders. Holders alone where
-// they must be compared.
+// asked. Where there are mirrors it is the nearest one of some that are drawn,
+// as likely mirrors as there are more of them than of holders, or any holder: one
+// amid many clients has enough to do. Holders alone where they must be compared.
 func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	m := &v.mirrored
 	if len(m.sources) == 0 || m.useless || v.weak || v.differ() {
@@ -84,7 +84,7 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 		return v.next()
 	}
 	best := able[draw%uint64(len(able))]
-	for i := 1; i < choices && s.cfg.Near != nil; i++ {
+	for i := 1; i < choices && mirror && s.cfg.Near != nil; i++ {
 		if other := able[draw>>(8*i)%uint64(len(able))]; s.cfg.Near(other.ID) < s.cfg.Near(best.ID) {
 			best = other
 		}

@@ -113,24 +113,3 @@ func (o order) latencyBound(occupancy []uint64) float64 {
 func latencyStep(rtt float64) float64 {
 	return math.Floor(rtt/LatencyStep.Seconds()+1e-6) * LatencyStep.Seconds()
 }
-
-// hashFloor returns the least hash that an ad of a cell can have: behind the
-// bits of its value, a key is the hash.
-func (s *Schema) hashFloor(c CellID) (least Hash) {
-	t, _ := s.Tree(c.Tree)
-	from, ok := s.interleaved(t)
-	if !ok {
-		if c.Prefix.Level < 4 || c.Prefix.Key.bits(0, 4) == 0 {
-			return least // of ads that lack the value, the hash comes at once
-		}
-		d, _ := s.Dimension(t.Dims[0])
-		from = d.keyBits()
-	}
-	for i := from; i < int(c.Prefix.Level); i++ {
-		if c.Prefix.Key.bits(i, 1) == 1 {
-			at := i - from
-			least[at/8] |= 0x80 >> (at % 8)
-		}
-	}
-	return least
-}

@@ -291,7 +291,7 @@ func (s *Seeker) listen(in Guided) {
 func (s *Seeker) visit(cell CellID) *visit {
 	v := s.visits[cell]
 	if v == nil {
-		v = &visit{cell: cell, index: len(s.list), summary: s.schema.NewSummary(), bound: -1e300, floor: s.schema.hashFloor(cell), asks: make(map[dht.PeerID]*ask)}
+		v = &visit{cell: cell, index: len(s.list), summary: s.schema.NewSummary(), bound: -1e300, asks: make(map[dht.PeerID]*ask)}
 		if cell.Prefix.Level > 0 {
 			v.bound = 1e300
 		}

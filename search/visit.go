@@ -35,7 +35,6 @@ type visit struct {
 	index    int     // in the order of making
 	summary  Summary // of what its parents' holders said
 	bound    float64 // the best rank it can have
-	floor    Hash    // the least hash of its ads
 	expect   float64 // how many matches it has, if any
 	chance   float64 // that it has any
 	contacts []dht.Contact

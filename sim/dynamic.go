@@ -187,7 +187,7 @@ func (r *repetition) askAll(ctx context.Context, a trial.Algorithm, out *report.
 	}
 	pause := float64(r.scenario.Queries.Interval) / float64(len(classes))
 	begin, returned, dead := net.Now(), 0, 0
-	var recall recalls
+	var kept recalls
 	for i := range r.scenario.Queries.Count {
 		for k := range classes {
 			c := &classes[k]
@@ -202,11 +202,11 @@ func (r *repetition) askAll(ctx context.Context, a trial.Algorithm, out *report.
 			}
 			sample := report.Sample{
 				At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, Low: o.Low, High: o.High, Bounded: o.Bounded,
-				True: want.matches, Complete: o.Complete,
+				True: want.Matches, Complete: o.Complete,
 			}
 			if !task.Count {
-				sample.Recall = want.recall(o.Servers)
-				recall.add(&r.scenario.Churn, at, sample.Recall)
+				sample.Recall = recall(&want, &o)
+				kept.add(&r.scenario.Churn, at, sample.Recall)
 			}
 			for _, s := range o.Servers {
 				returned++
@@ -221,7 +221,7 @@ func (r *repetition) askAll(ctx context.Context, a trial.Algorithm, out *report.
 	if returned > 0 {
 		out.Live[report.DeadReturned] = float64(dead) / float64(returned)
 	}
-	recall.report(out.Live)
+	kept.report(out.Live)
 	return classes, nil
 }
 

@@ -133,9 +133,9 @@ func (r *repetition) follow(ctx context.Context, a trial.Algorithm, t trial.Task
 		return fmt.Errorf("sim: %s does not end a %s query", a.Name(), t.Class)
 	}
 	slices.SortStableFunc(f.Hops, func(a, b trial.Hop) int { return int(a.At - b.At) })
-	f.Matches, f.Recall = want.matches, 1
+	f.Matches, f.Recall = want.Matches, 1
 	if f.Class != trial.Count {
-		f.Recall = want.recall(f.Outcome.Servers)
+		f.Recall = recall(&want, &f.Outcome)
 	}
 	return nil
 }

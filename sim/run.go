@@ -84,19 +84,12 @@ type repetition struct {
 	pace     *pace
 	world    *trial.World
 	queries  map[string][]search.Query
-	wanted   map[string][]oracle
+	wanted   map[string][]market.Wanted
 	rivals   *rival.Index
 	index    *xeno.Index // of xeno at rest, once it is asked
 	past     uint64      // events of worlds before this one
 	watch    *watch      // nil: nobody follows a query
 	run      report.Run
-}
-
-// oracle is what the answer to one query must be.
-type oracle struct {
-	matches int              // in all
-	best    []int            // in order, up to the limit
-	set     map[int]struct{} // that match
 }
 
 func (r *repetition) carryOut(ctx context.Context) error {
@@ -137,7 +130,7 @@ func (r *repetition) draw(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.queries, r.wanted = make(map[string][]search.Query), make(map[string][]oracle)
+	r.queries, r.wanted = make(map[string][]search.Query), make(map[string][]market.Wanted)
 	q := r.scenario.Queries
 	rng := stream(r.seed, streamQueries)
 	for _, class := range q.Classes {
@@ -164,49 +157,22 @@ func (r *repetition) draw(ctx context.Context) error {
 }
 
 // consult asks the oracle.
-func (r *repetition) consult(q search.Query) oracle { return r.consultFrom(q, 0) }
+func (r *repetition) consult(q search.Query) market.Wanted { return r.consultFrom(q, 0) }
 
 // consultFrom asks it for those that a node can reach.
-func (r *repetition) consultFrom(q search.Query, from network.NodeID) oracle {
-	silent := func(i int) bool {
+func (r *repetition) consultFrom(q search.Query, from network.NodeID) market.Wanted {
+	return r.world.Market.Want(q, func(i int) bool {
 		id := network.NodeID(i) //nolint:gosec // below MaxNodes
-		return !r.world.Net.Answers(id) || !r.world.Net.Together(from, id)
-	}
-	ordered := q
-	ordered.Limit = 0
-	all := slices.DeleteFunc(r.world.Market.Select(ordered), silent)
-	o := oracle{matches: len(all), best: all}
-	if q.Limit > 0 {
-		o.best = all[:min(q.Limit, len(all))]
-	}
-	if q.OrderBy == "" && q.Limit > 0 {
-		o.set = make(map[int]struct{}, len(all))
-		for _, i := range all {
-			o.set[i] = struct{}{}
-		}
-	}
-	return o
+		return r.world.Net.Answers(id) && r.world.Net.Together(from, id)
+	})
 }
 
-// recall is the part of what the oracle wants that an answer has.
-func (o *oracle) recall(servers []network.NodeID) float64 {
-	if len(o.best) == 0 {
+// recall is the part of what is wanted that an answer has.
+func recall(want *market.Wanted, o *trial.Outcome) float64 {
+	if len(want.Best) == 0 {
 		return 1
 	}
-	want := o.set
-	if want == nil {
-		want = make(map[int]struct{}, len(o.best))
-		for _, i := range o.best {
-			want[i] = struct{}{}
-		}
-	}
-	hit := make(map[int]struct{}, len(servers))
-	for _, s := range servers {
-		if _, ok := want[int(s)]; ok {
-			hit[int(s)] = struct{}{}
-		}
-	}
-	return min(1, float64(len(hit))/float64(len(o.best)))
+	return float64(want.Hits(o.Indices())) / float64(len(want.Best))
 }
 
 // measureUnit finds the unit of latency: the median of plain lookups.
@@ -345,10 +311,10 @@ func (r *repetition) ask(ctx context.Context, a trial.Algorithm, class string, w
 		want := &r.wanted[class][i]
 		sample := report.Sample{
 			At: at, Latency: took, Requests: o.Requests, Recall: 1, Estimated: o.Estimated, Low: o.Low, High: o.High, Bounded: o.Bounded,
-			True: want.matches, Complete: o.Complete,
+			True: want.Matches, Complete: o.Complete,
 		}
 		if class != trial.Count {
-			sample.Recall = want.recall(o.Servers)
+			sample.Recall = recall(want, &o)
 		}
 		out.Samples = append(out.Samples, sample)
 		r.pace.step(r.seed, stage, 1)

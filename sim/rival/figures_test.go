@@ -33,17 +33,8 @@ func measure(t *testing.T, w trial.World, a trial.Algorithm, class string, each 
 		o := do(t, w, a, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count})
 		s.requests = append(s.requests, float64(o.Requests))
 		s.latency = append(s.latency, o.Latency.Seconds()/unit)
-		want := w.Market.Select(q)
-		found := 0
-		for _, id := range ids(want) {
-			if slices.Contains(o.Servers, id) {
-				found++
-			}
-		}
-		if q.OrderBy == "" && q.Limit > 0 { // any that match
-			found = len(o.Servers)
-		}
-		s.recall += float64(found) / float64(len(want)) / float64(len(queries))
+		want := w.Market.Want(q, nil)
+		s.recall += float64(want.Hits(o.Indices())) / float64(len(want.Best)) / float64(len(queries))
 	}
 	return s
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // A standing is where a server stands in the order of a query; less is better.
-// Equal values are in the order of the servers' hashes.
+// Equal values are in the order of the servers' hashes; where those are of
+// latency, others with the same will do.
 type standing struct {
 	rank float64
 	tie  uint32
@@ -92,14 +93,13 @@ func (o *order) bound(b box) standing {
 		}
 		return standing{math.Inf(-1), 0}
 	case o.near && !o.query.Desc:
-		return standing{latencyStep(o.nearest(b)), 0}
+		return standing{latencyStep(o.nearest(b)), math.MaxUint32} // within a step any will do
 	default:
 		return standing{math.Inf(-1), 0}
 	}
 }
 
-// latencyStep returns in which step of latency some seconds are; within a step
-// servers are in the order of their hashes.
+// latencyStep returns in which step of latency some seconds are.
 func latencyStep(seconds float64) float64 {
 	return math.Floor(seconds/search.LatencyStep.Seconds() + 1e-6)
 }

@@ -207,6 +207,9 @@ func check(t *testing.T, w trial.World, task trial.Task, out trial.Outcome, name
 		slices.Sort(got)
 		slices.Sort(want)
 	}
+	if best := w.Market.Want(q, nil); q.OrderBy == search.DimCoordinate && q.Limit > 0 && len(got) == len(want) && best.Hits(out.Indices()) == len(want) {
+		return // as near
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%v order %q desc %v limit %d: %d servers %v, want %d %v", q.Where, q.OrderBy, q.Desc, q.Limit,
 			len(got), got[:min(len(got), 12)], len(want), want[:min(len(want), 12)])

@@ -64,6 +64,15 @@ type Outcome struct {
 	Complete  bool
 }
 
+// Indices returns the servers as the market numbers them.
+func (o *Outcome) Indices() []int {
+	out := make([]int, len(o.Servers))
+	for i, s := range o.Servers {
+		out[i] = int(s)
+	}
+	return out
+}
+
 // An Algorithm answers tasks.
 type Algorithm interface {
 	// Name is what scenarios and tables call it.

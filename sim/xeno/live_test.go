@@ -41,32 +41,16 @@ func queries(t testing.TB, w trial.World, each int) (tasks []trial.Task) {
 	return tasks
 }
 
-// answering is what the oracle says: who matches and answers, in order.
-func answering(w trial.World, q search.Query) []int {
-	limit := q.Limit
-	q.Limit = 0
-	all := slices.DeleteFunc(w.Market.Select(q), func(i int) bool { return !w.Net.Answers(network.NodeID(i)) })
-	if limit > 0 {
-		all = all[:min(limit, len(all))]
-	}
-	return all
-}
-
-// found is how many of the oracle's an answer has.
-func found(w trial.World, q search.Query, servers []network.NodeID) (hit, want, dead int) {
-	best := answering(w, q)
-	set := best
-	if q.OrderBy == "" {
-		set = answering(w, search.Query{Where: q.Where})
-	}
-	for _, s := range servers {
+// found is how many an answer has of those that the oracle says match and
+// answer.
+func found(w trial.World, q search.Query, o trial.Outcome) (hit, want, dead int) {
+	best := w.Market.Want(q, func(i int) bool { return w.Net.Answers(network.NodeID(i)) })
+	for _, s := range o.Servers {
 		if !w.Net.Answers(s) {
 			dead++
-		} else if slices.Contains(set, int(s)) {
-			hit++
 		}
 	}
-	return min(hit, len(best)), len(best), dead
+	return best.Hits(o.Indices()), len(best.Best), dead
 }
 
 // live returns a live network that has settled.
@@ -108,7 +92,7 @@ func TestLiveAgrees(t *testing.T) {
 	for _, task := range queries(t, w, 10) {
 		task.Client = network.NodeID(w.Rand.IntN(nodes))
 		a, b := ask(t, w.Net, rest, task), ask(t, w.Net, now, task)
-		if hit, want, dead := found(w, task.Query, b.Servers); hit != want || len(b.Servers) != want || dead > 0 || !b.Complete {
+		if hit, want, dead := found(w, task.Query, b); hit != want || len(b.Servers) != want || dead > 0 || !b.Complete {
 			t.Errorf("%s query %v: %d of %d found", task.Class, task.Query.Where, hit, want)
 		}
 		if ordered := task.Query.OrderBy != "" || task.Query.Limit == 0; ordered && !slices.Equal(a.Servers, b.Servers) {
@@ -134,7 +118,7 @@ func TestLiveDeath(t *testing.T) {
 				task.Client = network.NodeID(w.Rand.IntN(500))
 			}
 			o := ask(t, w.Net, x, task)
-			hit, want, _ := found(w, task.Query, o.Servers)
+			hit, want, _ := found(w, task.Query, o)
 			hits, wants = hits+hit, wants+want
 		}
 		return float64(hits) / float64(wants)

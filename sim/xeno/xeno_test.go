@@ -92,14 +92,16 @@ func check(t *testing.T, w trial.World, q search.Query, o trial.Outcome) {
 	if !o.Complete {
 		t.Errorf("not complete: %v", q.Where)
 	}
-	want := w.Market.Select(q)
-	if len(o.Servers) != len(want) {
-		t.Errorf("%d servers, want %d: %v", len(o.Servers), len(want), q.Where)
+	want := w.Market.Want(q, nil)
+	if len(o.Servers) != len(want.Best) || want.Hits(o.Indices()) != len(want.Best) {
+		t.Errorf("%d servers, want %d, and %d of them: %v order by %s", len(o.Servers), len(want.Best), want.Hits(o.Indices()), q.Where, q.OrderBy)
+	}
+	if q.OrderBy == "" || q.OrderBy == search.DimCoordinate {
 		return
 	}
 	for i, id := range o.Servers {
-		if q.OrderBy != "" && int(id) != want[i] || !w.Market.Matcher(q.Where)(int(id)) {
-			t.Errorf("server %d is %d, want %d: %v order by %s", i, id, want[i], q.Where, q.OrderBy)
+		if int(id) != want.Best[i] {
+			t.Errorf("server %d is %d, want %d: %v order by %s", i, id, want.Best[i], q.Where, q.OrderBy)
 			return
 		}
 	}
