@@ -298,7 +298,13 @@ func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	}
 	if v.pending > 0 && v.answers < replicas {
 		if _, more := v.next(); more {
-			return v.lastAsk.Add(v.patience)
+			due := v.lastAsk.Add(v.patience)
+			if !now.Before(due) {
+				due = v.lastAsk.Add(patiently * v.patience)
+			}
+			if now.Before(due) {
+				return due
+			}
 		}
 	}
 	return time.Time{}

@@ -95,11 +95,15 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	return best.Contact, true
 }
 
+// patiently is how much longer than for an answer a query waits for somebody
+// to name another mirror: a holder that is asked instead is asked by many.
+const patiently = 2
+
 // awaits tells whether another holder of the table above may soon name mirrors
 // of a cell: of those that are known one teller's was asked already.
 func (s *Seeker) awaits(now time.Time, v *visit) bool {
 	m := &v.mirrored
-	if len(m.asked) == 0 || m.useless || v.weak || now.Sub(v.lastAsk) >= v.patience {
+	if len(m.asked) == 0 || m.useless || v.weak || now.Sub(v.lastAsk) >= patiently*v.patience {
 		return false
 	}
 	prefix, _ := v.cell.Prefix.Parent()
