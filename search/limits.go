@@ -153,6 +153,7 @@ const (
 	maxToldBytes = 12 << 10
 	// maxReplicas bounds the cells of others that are mirrored here.
 	maxReplicas = 16
-	// maxReplicaBytes bounds the ads in them: as many full leaves of 2 KB an ad.
+	// maxReplicaBytes bounds the ads in them: as many leaves of 0.5 MB, or eight
+	// full ones of 1 KB an ad.
 	maxReplicaBytes = 8 << 20
 )
