@@ -30,12 +30,13 @@ func (n *Node) currentAd() (*search.Signed, error) {
 	}
 	now := time.Now()
 	life := max(adLife*time.Duration(n.cfg.Network.Renew), time.Minute)
+	attributes := n.server.attributes(now)
+	attributes[search.DimCoordinate] = search.CoordinateAt(n.server.settled(n.overlay.Coordinate()))
 	ad := &search.Ad{
 		Network: n.cfg.Network.Name, Server: n.id, Addrs: n.overlay.Contact().Addrs, Seq: n.server.nextSeq(now),
 		Issued: now.Unix(), Expires: now.Add(life).Unix(), Credential: n.creds.credential(),
-		Attributes: n.server.attributes(now),
+		Attributes: search.AttributesOf(attributes),
 	}
-	ad.Attributes[search.DimCoordinate] = search.CoordinateAt(n.server.settled(n.overlay.Coordinate()))
 	return n.schema.Sign(ad, n.key, own.Subject)
 }
 

@@ -258,12 +258,12 @@ func (n *Node) result(ad *search.Ad) api.Result {
 		Free: api.Capacity{
 			CPUs: int(adNumber(ad, "free_cpu")), MemoryBytes: uint64(adNumber(ad, "free_memory")), DiskBytes: uint64(adNumber(ad, "free_disk")),
 		},
-		Rates: apiRates(adRates(ad)), Ad: make(map[string]any, len(ad.Attributes)),
+		Rates: apiRates(adRates(ad)), Ad: make(map[string]any, ad.Attributes.Len()),
 	}
 	if rtt, ok := n.overlay.RTT(ad.Server); ok {
 		r.RTTMillis = float64(rtt) / float64(time.Millisecond)
 	}
-	for name, v := range ad.Attributes {
+	for name, v := range ad.Attributes.All() {
 		switch f, isNumber := v.Number(); {
 		case isNumber:
 			r.Ad[name] = f

@@ -1,10 +1,10 @@
 package search
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -29,7 +29,7 @@ type Ad struct {
 	Credential []byte `cbor:"credential" json:"-"`
 	// Attributes are the claims by dimension. DimServer and DimOwner are not
 	// claimed: Open derives them.
-	Attributes map[string]Value `cbor:"attributes" json:"attributes"`
+	Attributes Attributes `cbor:"attributes" json:"attributes"`
 }
 
 // A Signed is an ad that was verified, with the envelope that proves it.
@@ -53,8 +53,7 @@ func (s *Schema) Sign(ad *Ad, key ed25519.PrivateKey, owner string) (*Signed, er
 	if id := dht.PeerIDFromKey(key.Public().(ed25519.PublicKey)); ad.Server != id {
 		return nil, fmt.Errorf("%w: of server %s, signed by %s", ErrBadAd, ad.Server, id)
 	}
-	delete(ad.Attributes, DimServer)
-	delete(ad.Attributes, DimOwner)
+	ad.Attributes = ad.Attributes.With(DimServer, Value{}).With(DimOwner, Value{})
 	if err := s.checkAd(ad); err != nil {
 		return nil, err
 	}
@@ -65,7 +64,7 @@ func (s *Schema) Sign(ad *Ad, key ed25519.PrivateKey, owner string) (*Signed, er
 	if len(env.Payload) > MaxAd {
 		return nil, fmt.Errorf("%w: %d bytes, limit %d", ErrBadAd, len(env.Payload), MaxAd)
 	}
-	return newSigned(ad, env.Marshal(), owner), nil
+	return s.newSigned(ad, env.Marshal(), owner), nil
 }
 
 // Open verifies a marshalled envelope and returns the ad in it: signature of
@@ -102,17 +101,24 @@ func (s *Schema) Open(envelope []byte, network string, now time.Time, vouch Vouc
 	if err != nil {
 		return nil, fmt.Errorf("%w: credential of %s: %w", ErrBadAd, ad.Server, err)
 	}
-	return newSigned(ad, slices.Clone(envelope), owner), nil
+	envelope = slices.Clone(envelope)
+	if at := bytes.Index(envelope, ad.Credential); at >= 0 {
+		end := at + len(ad.Credential)
+		ad.Credential = envelope[at:end:end] // once is enough
+	}
+	ad.Network = network
+	s.intern(ad.Attributes)
+	return s.newSigned(ad, envelope, owner), nil
 }
 
-func newSigned(ad *Ad, envelope []byte, owner string) *Signed {
-	// The ad keeps what Open derives in the same map, where lookups find it.
-	if ad.Attributes == nil {
-		ad.Attributes = make(map[string]Value, 2)
-	}
-	ad.Attributes[DimServer] = Text(ad.Server.String())
+func (s *Schema) newSigned(ad *Ad, envelope []byte, owner string) *Signed {
+	ad.Attributes = s.Attributes(ad.Attributes.All())
+	// The ad keeps what Open derives among them, where lookups find it.
+	at, _ := s.layout.find(DimServer)
+	ad.Attributes.values[at] = Text(ad.Server.String())
 	if owner != "" {
-		ad.Attributes[DimOwner] = Text(owner)
+		at, _ = s.layout.find(DimOwner)
+		ad.Attributes.values[at] = Text(owner)
 	}
 	return &Signed{Ad: ad, Envelope: envelope, hash: HashOf(ad.Server), size: len(envelope), group: groupOf(ad.Addrs)}
 }
@@ -121,15 +127,15 @@ func newSigned(ad *Ad, envelope []byte, owner string) *Signed {
 // behind it. Nothing is checked and there is no envelope, so nobody else can
 // be convinced by it: for simulators, where signing a million ads would cost
 // more than the search. The caller gives up ad.
-func Assume(ad *Ad, owner string) *Signed { return newSigned(ad, nil, owner) }
+func (s *Schema) Assume(ad *Ad, owner string) *Signed { return s.newSigned(ad, nil, owner) }
 
 // ExpiresAt returns when the ad ceases to hold.
 func (a *Ad) ExpiresAt() time.Time { return time.Unix(a.Expires, 0) }
 
 // Attribute returns the ad's value for a dimension.
 func (a *Ad) Attribute(dim string) (Value, bool) {
-	v, ok := a.Attributes[dim]
-	return v, ok
+	v := a.Attributes.Get(dim)
+	return v, !v.IsZero()
 }
 
 // Contact returns how to reach the server.
@@ -161,10 +167,10 @@ func (s *Schema) checkAd(a *Ad) error {
 			return fmt.Errorf("%w: address of %d bytes, limit %d", ErrBadAd, len(addr), maxAddr)
 		}
 	}
-	if len(a.Attributes) > maxAttributes {
-		return fmt.Errorf("%w: %d attributes, limit %d", ErrBadAd, len(a.Attributes), maxAttributes)
+	if n := a.Attributes.Len(); n > maxAttributes {
+		return fmt.Errorf("%w: %d attributes, limit %d", ErrBadAd, n, maxAttributes)
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.Attributes)) {
+	for name, v := range a.Attributes.All() {
 		if name == DimServer || name == DimOwner {
 			return fmt.Errorf("%w: %s is not for the ad to claim", ErrBadAd, name)
 		}
@@ -172,7 +178,7 @@ func (s *Schema) checkAd(a *Ad) error {
 		if !ok {
 			return fmt.Errorf("%w: attribute %.40q is not in the schema of this network", ErrBadAd, name)
 		}
-		if err := a.Attributes[name].check(d); err != nil {
+		if err := v.check(d); err != nil {
 			return fmt.Errorf("%w: %w", ErrBadAd, err)
 		}
 	}

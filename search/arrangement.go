@@ -145,7 +145,7 @@ func (p *Placer) sameFor(g int, old, now *Signed) bool {
 	for _, r := range p.spec.Spread {
 		dims = append(dims, r.By)
 	}
-	return !slices.ContainsFunc(dims, func(dim string) bool { return !old.Ad.Attributes[dim].Equal(now.Ad.Attributes[dim]) })
+	return !slices.ContainsFunc(dims, func(dim string) bool { return !old.Ad.Attributes.Get(dim).Equal(now.Ad.Attributes.Get(dim)) })
 }
 
 // expire ends with what there is.
@@ -199,8 +199,8 @@ func between(a, b *Signed) time.Duration {
 	if a == nil || b == nil {
 		return 0
 	}
-	x, ok := a.Ad.Attributes[DimCoordinate].Coordinate()
-	y, ok2 := b.Ad.Attributes[DimCoordinate].Coordinate()
+	x, ok := a.Ad.Attributes.Get(DimCoordinate).Coordinate()
+	y, ok2 := b.Ad.Attributes.Get(DimCoordinate).Coordinate()
 	if !ok || !ok2 {
 		return 0
 	}
@@ -235,7 +235,7 @@ func (p *Placer) unmet(a *Arrangement) (unmet []Unmet) {
 		most := 0
 		for _, m := range a.Machines {
 			if covers(r.Groups, m.Group) {
-				text, _ := m.Signed.Ad.Attributes[r.By].Text()
+				text, _ := m.Signed.Ad.Attributes.Get(r.By).Text()
 				counts[text]++
 				most = max(most, counts[text])
 			}

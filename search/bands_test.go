@@ -17,7 +17,7 @@ func TestWithinBands(t *testing.T) {
 			at = Place{max(-90, min(90, center.Lat+at.Lat/30)), math.Remainder(center.Lon+at.Lon/30, 360)}
 		}
 		p := Within{Dim: DimPlace, Center: center, Km: Distance(at, center)}
-		if !reaches(p, d.occupancy(Value{shape: shapePlace, place: at})) {
+		if !reaches(p, d.occupancy(PlaceAt(at.Lat, at.Lon))) {
 			t.Fatalf("%v in a circle of %g km around %v, but not in its bands", at, p.Km, center)
 		}
 		rows, columns := withinRanges(p, placeFine)

@@ -11,7 +11,7 @@ import (
 // revised returns an ad with one value changed.
 func revised(old *Signed, now time.Time, dim string, v Value) *Signed {
 	ad := renewed(old, now)
-	ad.Ad.Attributes[dim] = v
+	ad.Ad.Attributes = ad.Ad.Attributes.With(dim, v)
 	return ad
 }
 
@@ -159,7 +159,7 @@ func TestSameLook(t *testing.T) {
 		c.Vec[0] = x
 		return CoordinateAt(c)
 	}
-	ad.Ad.Attributes["coordinate"] = coordinate(0.0101, 0.0011)
+	ad = revised(ad, w.now, "coordinate", coordinate(0.0101, 0.0011))
 	moved := func(change func(a *Ad)) *Signed {
 		b := renewed(ad, w.now)
 		change(b.Ad)
@@ -173,7 +173,7 @@ func TestSameLook(t *testing.T) {
 		{"dates", renewed(ad, w.now), true},
 		{"a number, slightly", revised(ad, w.now, "price_hour", Number(same)), true},
 		{"a number, much", revised(ad, w.now, "price_hour", Number(other)), false},
-		{"no number", moved(func(a *Ad) { delete(a.Attributes, "price_hour") }), false},
+		{"no number", moved(func(a *Ad) { a.Attributes = a.Attributes.With("price_hour", Value{}) }), false},
 		{"a coordinate, slightly", revised(ad, w.now, "coordinate", coordinate(0.0102, 0.0012)), true},
 		{"a coordinate, much", revised(ad, w.now, "coordinate", coordinate(0.05, 0.0011)), false},
 		{"a text", revised(ad, w.now, "city", Text("Ulm")), false},

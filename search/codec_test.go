@@ -26,7 +26,7 @@ func vouch(dht.PeerID, []byte) (string, error) { return "alice", nil }
 func testAd(rng *rand.Rand) *Ad {
 	return &Ad{
 		Network: "test", Server: dht.PeerIDFromKey(testKey.Public().(ed25519.PublicKey)), Addrs: []string{"/ip4/192.0.2.1/udp/1/quic-v1"},
-		Seq: 7, Issued: testNow.Unix(), Expires: testNow.Add(time.Hour).Unix(), Attributes: randomAttributes(rng),
+		Seq: 7, Issued: testNow.Unix(), Expires: testNow.Add(time.Hour).Unix(), Attributes: AttributesOf(randomAttributes(rng)),
 	}
 }
 
@@ -45,7 +45,7 @@ func TestSignAndOpen(t *testing.T) {
 		if diff := cmp.Diff(signed.Ad, got.Ad, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatal(diff)
 		}
-		if owner, _ := got.Ad.Attributes[DimOwner].Text(); owner != "alice" {
+		if owner, _ := got.Ad.Attributes.Get(DimOwner).Text(); owner != "alice" {
 			t.Fatalf("owner %q", owner)
 		}
 	}
@@ -82,13 +82,13 @@ func TestOpenRefuses(t *testing.T) {
 		{"expired", seal(func(a *Ad) { a.Issued -= 7200; a.Expires -= 7200 }), ledger.ErrExpired},
 		{"future", seal(func(a *Ad) { a.Issued += 600; a.Expires += 600 }), ErrBadAd},
 		{"too long", seal(func(a *Ad) { a.Expires += 7200 }), ErrBadAd},
-		{"unknown attribute", seal(func(a *Ad) { a.Attributes["nonsense"] = Number(1) }), ErrBadAd},
-		{"claimed owner", seal(func(a *Ad) { a.Attributes[DimOwner] = Text("bob") }), ErrBadAd},
-		{"wrong kind", seal(func(a *Ad) { a.Attributes["free_cpu"] = Text("4") }), ErrBadValue},
-		{"bad enum", seal(func(a *Ad) { a.Attributes["arch"] = Text("z80") }), ErrBadValue},
-		{"bad place", seal(func(a *Ad) { a.Attributes["place"] = PlaceAt(91, 0) }), ErrBadValue},
-		{"bad coordinate", seal(func(a *Ad) { a.Attributes["coordinate"] = CoordinateAt(dht.Coordinate{Height: -1}) }), ErrBadValue},
-		{"too many", seal(func(a *Ad) { a.Attributes = many }), ErrBadAd},
+		{"unknown attribute", seal(func(a *Ad) { a.Attributes = a.Attributes.With("nonsense", Number(1)) }), ErrBadAd},
+		{"claimed owner", seal(func(a *Ad) { a.Attributes = a.Attributes.With(DimOwner, Text("bob")) }), ErrBadAd},
+		{"wrong kind", seal(func(a *Ad) { a.Attributes = a.Attributes.With("free_cpu", Text("4")) }), ErrBadValue},
+		{"bad enum", seal(func(a *Ad) { a.Attributes = a.Attributes.With("arch", Text("z80")) }), ErrBadValue},
+		{"bad place", seal(func(a *Ad) { a.Attributes = a.Attributes.With("place", PlaceAt(91, 0)) }), ErrBadValue},
+		{"bad coordinate", seal(func(a *Ad) { a.Attributes = a.Attributes.With("coordinate", CoordinateAt(dht.Coordinate{Height: -1})) }), ErrBadValue},
+		{"too many", seal(func(a *Ad) { a.Attributes = AttributesOf(many) }), ErrBadAd},
 		{"large", seal(func(a *Ad) { a.Credential = make([]byte, MaxAd) }), ErrBadAd},
 	} {
 		if _, err := s.Open(tt.env, "test", testNow, vouch); !errors.Is(err, tt.want) || !errors.Is(err, ErrBadAd) {
@@ -149,7 +149,7 @@ func TestPredicateLimits(t *testing.T) {
 // condition nor its negation.
 func TestKleene(t *testing.T) {
 	s := DefaultSchema()
-	ad := &Ad{Attributes: map[string]Value{"free_cpu": Number(4)}}
+	ad := &Ad{Attributes: AttributesOf(map[string]Value{"free_cpu": Number(4)})}
 	gpu := Compare{"free_gpu", OpGreater, Number(0)}
 	cpu := Compare{"free_cpu", OpGreater, Number(1)}
 	for _, tt := range []struct {

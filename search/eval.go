@@ -53,21 +53,24 @@ func (s *Schema) Eval(p Predicate, ad *Ad) Truth {
 		return t
 	case Not:
 		return -s.Eval(p.Of, ad)
-	case Has:
-		_, ok := ad.Attribute(p.Dim)
-		return truth(ok)
-	case Compare, Range, In, Contains, Within, RTT:
+	case Compare, Range, In, Contains, Within, RTT, Has:
 	}
-	dim := dimOf(p)
-	v, ok := ad.Attribute(dim)
-	if !ok {
+	var v Value
+	i, ok := s.index[dimOf(p)]
+	if ok {
+		v = s.value(ad, i)
+	}
+	if _, has := p.(Has); has {
+		return truth(!v.IsZero())
+	}
+	if v.IsZero() {
 		return Unknown
 	}
-	return s.evalLeaf(p, v, s.kind(dim))
+	return evalLeaf(p, v, s.dims[i].Kind)
 }
 
 // evalLeaf evaluates a condition on the value of its dimension.
-func (s *Schema) evalLeaf(p Predicate, v Value, kind Kind) Truth {
+func evalLeaf(p Predicate, v Value, kind Kind) Truth {
 	switch p := p.(type) {
 	case Compare:
 		return truth(p.Op.holds(compareValues(v, p.Value, kind)))
@@ -76,16 +79,17 @@ func (s *Schema) evalLeaf(p Predicate, v Value, kind Kind) Truth {
 	case In:
 		return truth(slices.ContainsFunc(p.Values, func(w Value) bool { return compareValues(v, w, kind) == 0 }))
 	case Contains:
-		_, found := slices.BinarySearch(v.set, p.Member)
+		_, found := slices.BinarySearch(v.set(), p.Member)
 		return truth(found)
 	case Within:
-		return truth(Distance(v.place, p.Center) <= p.Km)
+		return truth(Distance(v.place(), p.Center) <= p.Km)
 	case RTT:
-		if v.coord == nil {
+		at := v.coord()
+		if at == nil {
 			return Unknown
 		}
 		for _, to := range p.To {
-			if PredictRTT(*v.coord, to) > p.Most {
+			if PredictRTT(*at, to) > p.Most {
 				return False
 			}
 		}
@@ -120,9 +124,9 @@ func compareValues(v, w Value, kind Kind) int {
 	case KindNumber:
 		return cmp.Compare(v.num, w.num)
 	case KindVersion:
-		return compareVersions(v.text, w.text)
+		return compareVersions(v.text(), w.text())
 	default:
-		return strings.Compare(v.text, w.text)
+		return strings.Compare(v.text(), w.text())
 	}
 }
 
@@ -248,7 +252,7 @@ func checkLeaf(p Predicate, d Dimension) error {
 		if d.Kind != KindPlace || !(p.Km >= 0) || math.IsInf(p.Km, 0) {
 			return unsuited
 		}
-		return Value{shape: shapePlace, place: p.Center}.check(d)
+		return PlaceAt(p.Center.Lat, p.Center.Lon).check(d)
 	case RTT:
 		if d.Kind != KindCoordinate || p.Most < 0 || len(p.To) == 0 || len(p.To) > maxTargets ||
 			slices.ContainsFunc(p.To, func(c dht.Coordinate) bool { return !checkCoordinate(c) }) {

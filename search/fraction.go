@@ -18,17 +18,18 @@ func (d Dimension) fraction(v Value) float64 {
 	case KindNumber:
 		return d.numberFraction(v.num)
 	case KindVersion:
-		return versionFraction(v.text)
+		return versionFraction(v.text())
 	case KindEnum:
-		return clamp(float64(slices.Index(d.Values, v.text)) / float64(len(d.Values)))
+		return clamp(float64(slices.Index(d.Values, v.text())) / float64(len(d.Values)))
 	case KindSet:
-		return float64(bits.Reverse64(foldBits(d.setBits(v.set)))>>(64-singleBits)) / (1 << singleBits)
+		return float64(bits.Reverse64(foldBits(d.setBits(v.set())))>>(64-singleBits)) / (1 << singleBits)
 	case KindPlace:
-		return interleave(placeBand(v.place.Lat, 90, placeFine), placeBand(v.place.Lon, 180, placeFine))
+		at := v.place()
+		return interleave(placeBand(at.Lat, 90, placeFine), placeBand(at.Lon, 180, placeFine))
 	case KindCoordinate:
-		return interleaveAxes(*v.coord)
+		return interleaveAxes(*v.coord())
 	default:
-		return hashFraction(v.text)
+		return hashFraction(v.text())
 	}
 }
 

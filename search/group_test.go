@@ -35,7 +35,7 @@ func TestGroupLimit(t *testing.T) {
 		ad := *randomAd(w.rng, w.now)
 		body := *ad.Ad
 		body.Addrs = []string{fmt.Sprintf("/ip4/%s.%d/udp/1/quic-v1", network, i%250)}
-		signed := Assume(&body, "owner")
+		signed := w.schema.Assume(&body, "owner")
 		e := h.Step(w.now, Publish{From: body.Server, Ad: signed, Places: []Placement{{Tree: "server"}}})
 		return e[len(e)-1].(Placing)[0].Held
 	}

@@ -35,7 +35,7 @@ func TestBoxes(t *testing.T) {
 			for i := range at {
 				at[i] = rng.Float64()
 			}
-			ad := &Ad{Server: randomID(rng), Attributes: map[string]Value{c.dim: c.value(at)}}
+			ad := &Ad{Server: randomID(rng), Attributes: AttributesOf(map[string]Value{c.dim: c.value(at)})}
 			key := s.KeyOf(tree, &Signed{Ad: ad, hash: HashOf(ad.Server)})
 			low, width := make([]float64, c.axes), make([]float64, c.axes)
 			for i := range level {

@@ -203,10 +203,10 @@ func (s *Schema) nearby(ads []*Signed) bool {
 // apart returns how far two servers are from each other in place, kilometres,
 // and in network coordinate, seconds.
 func apart(a, b *Ad, place, coordinate string) (km, rtt float64, ok bool) {
-	placeA, okA := a.Attributes[place].Place()
-	placeB, okB := b.Attributes[place].Place()
-	at, hasA := a.Attributes[coordinate].Coordinate()
-	to, hasB := b.Attributes[coordinate].Coordinate()
+	placeA, okA := a.Attributes.Get(place).Place()
+	placeB, okB := b.Attributes.Get(place).Place()
+	at, hasA := a.Attributes.Get(coordinate).Coordinate()
+	to, hasB := b.Attributes.Get(coordinate).Coordinate()
 	at.Height, to.Height = 0, 0
 	return Distance(placeA, placeB), PredictRTT(at, to).Seconds(), okA && okB && hasA && hasB
 }

@@ -12,7 +12,7 @@ func drawn(total int, attributes func(i int) map[string]Value) Sample {
 	rng := rand.New(rand.NewPCG(1, 1))
 	m := Sample{Total: total}
 	for i := range outlineAds {
-		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: attributes(i)}
+		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: AttributesOf(attributes(i))}
 		m.Ads = append(m.Ads, &Signed{Ad: ad, hash: HashOf(ad.Server)})
 	}
 	return m
@@ -81,7 +81,7 @@ func TestOutlineBarrier(t *testing.T) {
 // allow it, a child seldom has matches.
 func TestExpect(t *testing.T) {
 	s := DefaultSchema()
-	m := s.SummaryOf(&Signed{Ad: &Ad{Attributes: map[string]Value{"free_cpu": Number(8)}}})
+	m := s.SummaryOf(&Signed{Ad: &Ad{Attributes: AttributesOf(map[string]Value{"free_cpu": Number(8)})}})
 	m.Count = 1000
 	p := Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(4)}
 	chance := func(sampled, matched uint32) float64 {
@@ -141,7 +141,7 @@ func TestOutlineRoot(t *testing.T) {
 	sample := drawn(total, func(i int) map[string]Value { return map[string]Value{"total_cpu": Number(float64(i * 10))} })
 	s.outline = s.schema.outline(q, sample)
 	child := func(count uint32, cpus float64) Child {
-		m := s.schema.SummaryOf(&Signed{Ad: &Ad{Attributes: map[string]Value{"total_cpu": Number(cpus)}}})
+		m := s.schema.SummaryOf(&Signed{Ad: &Ad{Attributes: AttributesOf(map[string]Value{"total_cpu": Number(cpus)})}})
 		m.Count = count
 		return Child{Summary: m}
 	}

@@ -262,7 +262,7 @@ func (p *Placer) addOptions(s *solver, pools [][]*Signed) {
 			}
 			index[ad.Ad.Server] = len(s.options)
 			o := option{ad: ad, price: priceOf(ad)}
-			o.coord, _ = ad.Ad.Attributes[DimCoordinate].Coordinate()
+			o.coord, _ = ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
 			s.options = append(s.options, o)
 		}
 	}
@@ -287,7 +287,7 @@ func (p *Placer) number(s *solver) (counts [][]int) {
 	for _, r := range s.spec.Spread {
 		numbers := make(map[string]int)
 		for i := range s.options {
-			text, _ := s.options[i].ad.Ad.Attributes[r.By].Text()
+			text, _ := s.options[i].ad.Ad.Attributes.Get(r.By).Text()
 			if _, ok := numbers[text]; !ok {
 				numbers[text] = len(numbers)
 			}
@@ -299,7 +299,7 @@ func (p *Placer) number(s *solver) (counts [][]int) {
 }
 
 func priceOf(ad *Signed) float64 {
-	price, _ := ad.Ad.Attributes[DimPrice].Number()
+	price, _ := ad.Ad.Attributes.Get(DimPrice).Number()
 	return max(0, price)
 }
 
@@ -310,7 +310,7 @@ func (p *Placer) cost(g int, ad *Signed) float64 {
 		return priceOf(ad)
 	case GoalLatency:
 		far := time.Duration(0)
-		at, _ := ad.Ad.Attributes[DimCoordinate].Coordinate()
+		at, _ := ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
 		for _, r := range p.spec.Reach {
 			if covers(r.Groups, p.spec.Groups[g].Name) {
 				for _, to := range r.To {

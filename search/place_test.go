@@ -79,7 +79,7 @@ func broken(schema *Schema, spec PlaceSpec, groups []int, picks []*Signed) (rule
 			}
 		}
 		for _, r := range spec.Reach {
-			at, _ := ad.Ad.Attributes[DimCoordinate].Coordinate()
+			at, _ := ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
 			for _, to := range r.To {
 				if covers(r.Groups, g.Name) && spec.goal() == GoalLatency {
 					cost = max(cost, PredictRTT(at, to).Seconds())
@@ -91,7 +91,7 @@ func broken(schema *Schema, spec PlaceSpec, groups []int, picks []*Signed) (rule
 		counts := make(map[string]int)
 		for i, ad := range picks {
 			if covers(r.Groups, spec.Groups[groups[i]].Name) {
-				text, _ := ad.Ad.Attributes[r.By].Text()
+				text, _ := ad.Ad.Attributes.Get(r.By).Text()
 				if counts[text]++; counts[text] > r.Most {
 					return r.String(), 0
 				}
@@ -407,9 +407,7 @@ func TestPlaceVerifies(t *testing.T) {
 		case lost:
 			return nil
 		case dearer:
-			now := renewed(ad, testNow)
-			now.Ad.Attributes[DimPrice] = Number(1e6)
-			return now
+			return revised(ad, testNow, DimPrice, Number(1e6))
 		}
 		return renewed(ad, testNow)
 	})
@@ -492,7 +490,7 @@ func TestPlaceOwners(t *testing.T) {
 		case i < 200:
 			owner, price = fmt.Sprint("large-", i%3), price+1
 		}
-		ad.Ad.Attributes[DimOwner], ad.Ad.Attributes[DimPrice] = Text(owner), Number(price)
+		ad.Ad.Attributes = ad.Ad.Attributes.With(DimOwner, Text(owner)).With(DimPrice, Number(price))
 	}
 	for _, near := range []time.Duration{0, 400 * time.Millisecond} {
 		last := math.Inf(1)

@@ -2,7 +2,6 @@ package search
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"time"
@@ -12,12 +11,15 @@ import (
 
 var cities = []Place{{52.52, 13.4}, {48.85, 2.35}, {40.7, -74}, {35.68, 139.7}, {-33.9, 151.2}, {51.5, -0.1}, {1.35, 103.8}, {-23.5, -46.6}}
 
+// testSchema is what the ads below are made for.
+var testSchema = DefaultSchema()
+
 // randomAd returns an ad of a new server, with correlated sizes and prices and
 // now and then an attribute missing.
 func randomAd(rng *rand.Rand, now time.Time) *Signed {
 	ad := &Ad{Network: "test", Server: randomID(rng), Seq: 1, Issued: now.Unix(), Expires: now.Add(time.Hour).Unix()}
-	ad.Attributes = randomAttributes(rng)
-	return newSigned(ad, nil, fmt.Sprint("owner-", rng.IntN(20)))
+	ad.Attributes = AttributesOf(randomAttributes(rng))
+	return testSchema.Assume(ad, fmt.Sprint("owner-", rng.IntN(20)))
 }
 
 func randomAttributes(rng *rand.Rand) map[string]Value {
@@ -65,9 +67,9 @@ func changed(rng *rand.Rand, old *Signed, now time.Time) *Signed {
 	ad := *old.Ad
 	ad.Seq++
 	ad.Issued, ad.Expires = now.Unix(), now.Add(time.Hour).Unix()
-	owner, _ := ad.Attributes[DimOwner].Text()
-	ad.Attributes = randomAttributes(rng)
-	return newSigned(&ad, nil, owner)
+	owner, _ := ad.Attributes.Get(DimOwner).Text()
+	ad.Attributes = AttributesOf(randomAttributes(rng))
+	return testSchema.Assume(&ad, owner)
 }
 
 // renewed returns the same ad with later dates.
@@ -75,11 +77,8 @@ func renewed(old *Signed, now time.Time) *Signed {
 	ad := *old.Ad
 	ad.Seq++
 	ad.Issued, ad.Expires = now.Unix(), now.Add(time.Hour).Unix()
-	owner, _ := ad.Attributes[DimOwner].Text()
-	attributes := make(map[string]Value)
-	maps.Copy(attributes, old.Ad.Attributes)
-	ad.Attributes = attributes
-	return newSigned(&ad, nil, owner)
+	owner, _ := ad.Attributes.Get(DimOwner).Text()
+	return testSchema.Assume(&ad, owner)
 }
 
 func randomLeaf(rng *rand.Rand) Predicate {

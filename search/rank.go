@@ -43,8 +43,7 @@ func (o order) standing(ad *Signed) standing {
 	if o.none() {
 		return standing{hash: ad.hash}
 	}
-	v, _ := ad.Ad.Attribute(o.dim.Name)
-	return o.standingOf(v, ad.hash)
+	return o.standingOf(o.schema.value(ad.Ad, o.index), ad.hash)
 }
 
 func (o order) standingOf(v Value, h Hash) standing {
@@ -54,7 +53,7 @@ func (o order) standingOf(v Value, h Hash) standing {
 	case v.IsZero():
 		return standing{rank: math.Inf(1), hash: h}
 	case o.dim.Kind == KindCoordinate:
-		rank := latencyStep(PredictRTT(*v.coord, *o.query.Origin).Seconds())
+		rank := latencyStep(PredictRTT(*v.coord(), *o.query.Origin).Seconds())
 		if o.query.Desc {
 			rank = -rank
 		}

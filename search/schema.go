@@ -89,8 +89,11 @@ type Schema struct {
 	dims        []Dimension
 	trees       []Tree
 	index       map[string]int
-	axes        []int // first of the words of a coordinate's axes in an occupancy, by dimension
-	words       int   // words of an occupancy
+	layout      *layout   // of the attributes of its ads
+	slots       []int     // where in the layout a dimension is
+	named       [][]Value // the Values of a dimension as texts
+	axes        []int     // first of the words of a coordinate's axes in an occupancy, by dimension
+	words       int       // words of an occupancy
 	fingerprint uint64
 }
 
@@ -131,6 +134,7 @@ func NewSchema(dims []Dimension, composites ...Tree) (*Schema, error) {
 		}
 		s.trees = append(s.trees, Tree{Name: t.Name, Dims: slices.Clone(t.Dims)})
 	}
+	s.layOut()
 	s.words, s.axes = len(s.dims), make([]int, len(s.dims))
 	for i, d := range s.dims {
 		if d.Kind == KindCoordinate {
@@ -140,6 +144,25 @@ func NewSchema(dims []Dimension, composites ...Tree) (*Schema, error) {
 	}
 	s.fingerprint = s.hash()
 	return s, nil
+}
+
+// layOut says where the values of an ad lie. The owner has a place even where
+// it is no dimension: Open derives it.
+func (s *Schema) layOut() {
+	names := []string{DimOwner}
+	for _, d := range s.dims {
+		names = append(names, d.Name)
+		texts := make([]Value, len(d.Values))
+		for i, name := range d.Values {
+			texts[i] = Text(name)
+		}
+		s.named = append(s.named, texts)
+	}
+	slices.Sort(names)
+	s.layout, s.slots = &layout{slices.Compact(names)}, make([]int, len(s.dims))
+	for i, d := range s.dims {
+		s.slots[i], _ = s.layout.find(d.Name)
+	}
 }
 
 // Fingerprint tells schemas apart: summaries and keys of one mean nothing in

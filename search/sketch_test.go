@@ -14,9 +14,9 @@ import (
 func population(rng *rand.Rand, n int) []*Signed {
 	ads := make([]*Signed, n)
 	for i := range ads {
-		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: map[string]Value{
+		ad := &Ad{Server: randomID(rng), Seq: 1, Attributes: AttributesOf(map[string]Value{
 			"free_cpu": Number(float64(rng.IntN(64))), "reputation": Number(rng.Float64()),
-		}}
+		})}
 		ads[i] = &Signed{Ad: ad, hash: HashOf(ad.Server)}
 	}
 	return ads

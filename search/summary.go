@@ -28,13 +28,13 @@ func (s *Schema) NewSummary() Summary { return Summary{Occupancy: make([]uint64,
 func (s *Schema) add(m *Summary, ad *Ad) {
 	m.Count++
 	for i, d := range s.dims {
-		v, ok := ad.Attribute(d.Name)
-		if !ok {
+		v := s.value(ad, i)
+		if v.IsZero() {
 			continue
 		}
 		m.Occupancy[i] |= d.occupancy(v)
 		if d.Kind == KindCoordinate {
-			for axis, x := range v.coord.Vec {
+			for axis, x := range v.coord().Vec {
 				m.Occupancy[s.axes[i]+axis] |= 1 << coordinateBand(x, 64)
 			}
 		}
@@ -65,13 +65,11 @@ func (s *Schema) sameLook(a, b *Signed) bool {
 	if !slices.Equal(a.Ad.Addrs, b.Ad.Addrs) || !bytes.Equal(a.Ad.Credential, b.Ad.Credential) {
 		return false
 	}
-	for _, d := range s.dims {
+	for i, d := range s.dims {
 		if d.Kind == KindNumber || d.Kind == KindCoordinate {
 			continue
 		}
-		x, _ := a.Ad.Attribute(d.Name)
-		y, _ := b.Ad.Attribute(d.Name)
-		if !x.Equal(y) {
+		if !s.value(a.Ad, i).Equal(s.value(b.Ad, i)) {
 			return false
 		}
 	}
@@ -85,11 +83,12 @@ func (s *Schema) sameLook(a, b *Signed) bool {
 func (d Dimension) occupancy(v Value) uint64 {
 	switch d.Kind {
 	case KindSet:
-		return d.setBits(v.set)
+		return d.setBits(v.set())
 	case KindPlace:
-		return 1<<placeBand(v.place.Lat, 90, placeBands) | 1<<(placeBands+placeBand(v.place.Lon, 180, placeBands))
+		at := v.place()
+		return 1<<placeBand(at.Lat, 90, placeBands) | 1<<(placeBands+placeBand(at.Lon, 180, placeBands))
 	case KindCoordinate:
-		return 1 << heightBand(v.coord.Height)
+		return 1 << heightBand(v.coord().Height)
 	default:
 		return 1 << int(d.fraction(v)*64)
 	}

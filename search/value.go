@@ -22,100 +22,127 @@ type Place struct {
 	Lon float64 `cbor:"lon" json:"lon"` // -180 to 180, east is positive
 }
 
-// shape is how a value is written.
-type shape uint8
-
-const (
-	shapeNone shape = iota
-	shapeNumber
-	shapeText
-	shapeSet
-	shapePlace
-	shapeCoordinate
-)
-
 // A Value is what an ad claims for one dimension. Values are immutable and
 // made by Number, Text, Set, PlaceAt and CoordinateAt; the zero Value is none.
 // In DAG-CBOR a number is a float, text (also versions and enumerations) a
 // string, a set an ascending array, a place and a coordinate maps.
+//
+// Most values are numbers, and an ad has forty values: what the others need is
+// behind a pointer.
 type Value struct {
-	shape shape
-	num   float64
-	text  string
-	set   []string
-	place Place
-	coord *dht.Coordinate
+	num  float64
+	rest any // isNumber, string, []string, Place or *dht.Coordinate; nil for none
 }
 
+// isNumber is the rest of a number.
+type isNumber struct{}
+
 // Number returns a number in its dimension's unit.
-func Number(f float64) Value { return Value{shape: shapeNumber, num: f} }
+func Number(f float64) Value { return Value{num: f, rest: isNumber{}} }
 
 // Text returns a text, a version or a member of an enumeration.
-func Text(s string) Value { return Value{shape: shapeText, text: s} }
+func Text(s string) Value { return Value{rest: s} }
 
 // Set returns the set of members, each once.
 func Set(members ...string) Value {
 	set := slices.Clone(members)
 	slices.Sort(set)
-	return Value{shape: shapeSet, set: slices.Compact(set)}
+	return Value{rest: slices.Compact(set)}
 }
 
 // PlaceAt returns a place.
-func PlaceAt(lat, lon float64) Value { return Value{shape: shapePlace, place: Place{lat, lon}} }
+func PlaceAt(lat, lon float64) Value { return Value{rest: Place{lat, lon}} }
 
 // CoordinateAt returns a network coordinate.
-func CoordinateAt(c dht.Coordinate) Value { return Value{shape: shapeCoordinate, coord: &c} }
+func CoordinateAt(c dht.Coordinate) Value { return Value{rest: &c} }
 
 // IsZero tells whether v is none.
-func (v Value) IsZero() bool { return v.shape == shapeNone }
+func (v Value) IsZero() bool { return v.rest == nil }
 
 // Number returns the number, if v is one.
-func (v Value) Number() (float64, bool) { return v.num, v.shape == shapeNumber }
+func (v Value) Number() (float64, bool) {
+	_, ok := v.rest.(isNumber)
+	return v.num, ok
+}
 
 // Text returns the text, version or enumeration member, if v is one.
-func (v Value) Text() (string, bool) { return v.text, v.shape == shapeText }
+func (v Value) Text() (string, bool) {
+	s, ok := v.rest.(string)
+	return s, ok
+}
 
 // Set returns a copy of the members, if v is a set.
-func (v Value) Set() ([]string, bool) { return slices.Clone(v.set), v.shape == shapeSet }
+func (v Value) Set() ([]string, bool) {
+	set, ok := v.rest.([]string)
+	return slices.Clone(set), ok
+}
 
 // Place returns the place, if v is one.
-func (v Value) Place() (Place, bool) { return v.place, v.shape == shapePlace }
+func (v Value) Place() (Place, bool) {
+	p, ok := v.rest.(Place)
+	return p, ok
+}
 
 // Coordinate returns the network coordinate, if v is one.
 func (v Value) Coordinate() (dht.Coordinate, bool) {
-	if v.shape != shapeCoordinate {
-		return dht.Coordinate{}, false
+	if c := v.coord(); c != nil {
+		return *c, true
 	}
-	return *v.coord, true
+	return dht.Coordinate{}, false
+}
+
+// text, set, place and coord return what the value is, zero if it is another.
+
+func (v Value) text() string {
+	s, _ := v.rest.(string)
+	return s
+}
+
+func (v Value) set() []string {
+	set, _ := v.rest.([]string)
+	return set
+}
+
+func (v Value) place() Place {
+	p, _ := v.rest.(Place)
+	return p
+}
+
+func (v Value) coord() *dht.Coordinate {
+	c, _ := v.rest.(*dht.Coordinate)
+	return c
 }
 
 // Equal tells whether v and w are the same value.
 func (v Value) Equal(w Value) bool {
-	if v.shape != w.shape {
-		return false
+	switch rest := v.rest.(type) {
+	case []string:
+		set, ok := w.rest.([]string)
+		return ok && slices.Equal(rest, set)
+	case *dht.Coordinate:
+		c := w.coord()
+		return c != nil && *rest == *c
+	default:
+		return v.num == w.num && v.rest == w.rest
 	}
-	if v.shape == shapeCoordinate {
-		return *v.coord == *w.coord
-	}
-	return v.num == w.num && v.text == w.text && v.place == w.place && slices.Equal(v.set, w.set)
 }
 
 // String returns the value for people.
 func (v Value) String() string {
-	switch v.shape {
-	case shapeNumber:
+	switch rest := v.rest.(type) {
+	case isNumber:
 		if a := math.Abs(v.num); a >= 1e-6 && a < 1e15 || a == 0 {
 			return strconv.FormatFloat(v.num, 'f', -1, 64)
 		}
 		return strconv.FormatFloat(v.num, 'g', -1, 64)
-	case shapeText:
-		return v.text
-	case shapeSet:
-		return "{" + strings.Join(v.set, ", ") + "}"
-	case shapePlace:
-		return fmt.Sprintf("%.4f, %.4f", v.place.Lat, v.place.Lon)
-	case shapeCoordinate:
-		return fmt.Sprintf("%.4f", v.coord.Vec)
+	case string:
+		return rest
+	case []string:
+		return "{" + strings.Join(rest, ", ") + "}"
+	case Place:
+		return fmt.Sprintf("%.4f, %.4f", rest.Lat, rest.Lon)
+	case *dht.Coordinate:
+		return fmt.Sprintf("%.4f", rest.Vec)
 	default:
 		return "none"
 	}
@@ -123,27 +150,37 @@ func (v Value) String() string {
 
 // check returns an error that wraps ErrBadValue unless v suits d.
 func (v Value) check(d Dimension) error {
-	want, ok := shapeText, true
-	switch d.Kind {
-	case KindNumber:
-		want, ok = shapeNumber, !math.IsNaN(v.num) && !math.IsInf(v.num, 0)
-	case KindVersion:
-		_, ok = parseVersion(v.text)
-	case KindEnum:
-		ok = slices.Contains(d.Values, v.text)
-	case KindText:
-		ok = v.text != "" && len(v.text) <= maxText
-	case KindSet:
-		want, ok = shapeSet, checkSet(v.set)
-	case KindPlace:
-		want, ok = shapePlace, math.Abs(v.place.Lat) <= 90 && math.Abs(v.place.Lon) <= 180
-	case KindCoordinate:
-		want, ok = shapeCoordinate, v.coord != nil && checkCoordinate(*v.coord)
+	var ok bool
+	switch rest := v.rest.(type) {
+	case isNumber:
+		ok = d.Kind == KindNumber && !math.IsNaN(v.num) && !math.IsInf(v.num, 0)
+	case string:
+		ok = checkText(rest, d)
+	case []string:
+		ok = d.Kind == KindSet && checkSet(rest)
+	case Place:
+		ok = d.Kind == KindPlace && math.Abs(rest.Lat) <= 90 && math.Abs(rest.Lon) <= 180
+	case *dht.Coordinate:
+		ok = d.Kind == KindCoordinate && checkCoordinate(*rest)
 	}
-	if v.shape != want || !ok {
+	if !ok {
 		return fmt.Errorf("%w: %.80s is no %s for %s", ErrBadValue, v, d.Kind, d.Name)
 	}
 	return nil
+}
+
+// checkText tells whether d is of texts and s one of them.
+func checkText(s string, d Dimension) (ok bool) {
+	switch d.Kind {
+	case KindVersion:
+		_, ok = parseVersion(s)
+	case KindEnum:
+		ok = slices.Contains(d.Values, s)
+	case KindText:
+		ok = s != "" && len(s) <= maxText
+	case KindNumber, KindSet, KindPlace, KindCoordinate:
+	}
+	return ok
 }
 
 // checkSet tells whether set is within limits, ascending and without repetition.
@@ -214,20 +251,15 @@ func (v *Value) UnmarshalJSON(b []byte) error {
 
 // plain returns the value as a codec sees it.
 func (v Value) plain() any {
-	switch v.shape {
-	case shapeNumber:
+	switch rest := v.rest.(type) {
+	case isNumber:
 		return v.num
-	case shapeText:
-		return v.text
-	case shapeSet:
-		return append([]string{}, v.set...)
-	case shapePlace:
-		return v.place
-	case shapeCoordinate:
-		c := v.coord
-		return coordinateForm{c.Vec[:], c.Error, c.Adjustment, c.Height}
+	case []string:
+		return append([]string{}, rest...)
+	case *dht.Coordinate:
+		return coordinateForm{rest.Vec[:], rest.Error, rest.Adjustment, rest.Height}
 	default:
-		return nil
+		return rest
 	}
 }
 
@@ -248,7 +280,7 @@ func valueOf(plain any) (Value, error) {
 			}
 			set[i] = s
 		}
-		return Value{shape: shapeSet, set: set}, nil
+		return Value{rest: set}, nil
 	case map[string]any:
 		if lat, ok := p["lat"].(float64); ok {
 			lon, ok := p["lon"].(float64)

@@ -105,7 +105,7 @@ func (p *Placer) addAnchors() {
 		share := (maxPlaceQueries - len(p.spec.Groups)) / len(rules) / len(groups)
 		for rank, position := range spacedOut(from.ads, r.Most/2, max(1, share)) {
 			a := &anchor{group: groups[0], position: position, rank: rank, rules: len(rules), share: share}
-			at, _ := from.ads[position].Ad.Attributes[DimCoordinate].Coordinate()
+			at, _ := from.ads[position].Ad.Attributes.Get(DimCoordinate).Coordinate()
 			for _, g := range groups {
 				w := &wish{group: g, anchor: a}
 				if w.in(p, p.level) {
@@ -135,7 +135,7 @@ func (p *Placer) add(w *wish, q Query, more Predicate) {
 func spacedOut(ads []*Signed, apart time.Duration, most int) (positions []int) {
 	var taken []dht.Coordinate
 	for i, ad := range ads {
-		c, ok := ad.Ad.Attributes[DimCoordinate].Coordinate()
+		c, ok := ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
 		if !ok || slices.ContainsFunc(taken, func(d dht.Coordinate) bool { return PredictRTT(c, d) <= apart }) {
 			continue
 		}
@@ -183,7 +183,7 @@ func (p *Placer) addOther(w *wish, at, r int) bool {
 		o.seen = slices.Clone(w.others.seen)
 	}
 	for _, ad := range w.ads[:min(len(w.ads), limit)] {
-		if text, ok := ad.Ad.Attributes[rule.By].Text(); ok && !slices.Contains(o.seen, text) {
+		if text, ok := ad.Ad.Attributes.Get(rule.By).Text(); ok && !slices.Contains(o.seen, text) {
 			o.seen = append(o.seen, text)
 		}
 	}

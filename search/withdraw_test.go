@@ -45,12 +45,11 @@ func TestWithdrawMoved(t *testing.T) {
 	pub := priced(w)
 	here := pub.ad
 	for i := range 20 {
-		ad := renewed(pub.ad, w.now)
-		if i%2 == 0 {
-			ad.Ad.Attributes["price_hour"] = Number(90)
-		} else {
-			ad.Ad.Attributes["price_hour"] = here.Ad.Attributes["price_hour"]
+		price := Number(90)
+		if i%2 != 0 {
+			price = here.Ad.Attributes.Get("price_hour")
 		}
+		ad := revised(pub.ad, w.now, "price_hour", price)
 		w.publisher(pub, Offer{ad})
 		w.run(time.Duration(20+w.rng.IntN(60)) * time.Millisecond)
 	}

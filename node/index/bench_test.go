@@ -74,7 +74,7 @@ func BenchmarkSearch(b *testing.B) {
 			var err error
 			ads[i], err = cfg.Schema.Sign(&search.Ad{
 				Network: kadtest.Network, Server: kadtest.PeerID(i), Addrs: cfg.Overlay.Contact().Addrs, Seq: 1,
-				Issued: now.Unix(), Expires: now.Add(time.Hour).Unix(), Attributes: attributes(rng),
+				Issued: now.Unix(), Expires: now.Add(time.Hour).Unix(), Attributes: search.AttributesOf(attributes(rng)),
 			}, kadtest.Key(i), "owner")
 			if err != nil {
 				b.Fatal(err)

@@ -68,7 +68,7 @@ func sign(t testing.TB, schema *search.Schema, rng *rand.Rand, server int, seq u
 	now := time.Now()
 	ad := &search.Ad{
 		Network: kadtest.Network, Server: dht.PeerIDFromKey(key.Public().(ed25519.PublicKey)), Addrs: []string{"/ip4/192.0.2.1/udp/1/quic-v1"},
-		Seq: seq, Issued: now.Unix(), Expires: now.Add(time.Hour).Unix(), Attributes: attributes(rng),
+		Seq: seq, Issued: now.Unix(), Expires: now.Add(time.Hour).Unix(), Attributes: search.AttributesOf(attributes(rng)),
 	}
 	signed, err := schema.Sign(ad, key, "owner")
 	if err != nil {

@@ -26,7 +26,7 @@ func servers(t *testing.T, n int) (c *cluster, cpus []atomic.Int64) {
 			return cfg.Schema.Sign(&search.Ad{
 				Network: kadtest.Network, Server: kadtest.PeerID(i), Addrs: cfg.Overlay.Contact().Addrs, Seq: seqs[i].Add(1),
 				Issued: now.Unix(), Expires: now.Add(10 * time.Minute).Unix(),
-				Attributes: map[string]search.Value{"free_cpu": search.Number(float64(cpus[i].Load()))},
+				Attributes: search.AttributesOf(map[string]search.Value{"free_cpu": search.Number(float64(cpus[i].Load()))}),
 			}, kadtest.Key(i), "owner")
 		}
 	})

@@ -34,26 +34,26 @@ func blocks(t *testing.T, kind string) (lines []string) {
 
 // rich is an ad that says something about everything.
 func rich(schema *search.Schema) *search.Ad {
-	ad := &search.Ad{Attributes: make(map[string]search.Value)}
+	attributes := make(map[string]search.Value)
 	for _, d := range schema.Dimensions() {
 		switch d.Kind {
 		case search.KindNumber:
-			ad.Attributes[d.Name] = search.Number(d.Min)
+			attributes[d.Name] = search.Number(d.Min)
 		case search.KindVersion:
-			ad.Attributes[d.Name] = search.Text("12.1")
+			attributes[d.Name] = search.Text("12.1")
 		case search.KindEnum:
-			ad.Attributes[d.Name] = search.Text(d.Values[0])
+			attributes[d.Name] = search.Text(d.Values[0])
 		case search.KindSet:
-			ad.Attributes[d.Name] = search.Set(d.Values...)
+			attributes[d.Name] = search.Set(d.Values...)
 		case search.KindPlace:
-			ad.Attributes[d.Name] = search.PlaceAt(52.5, 13.4)
+			attributes[d.Name] = search.PlaceAt(52.5, 13.4)
 		case search.KindCoordinate:
-			ad.Attributes[d.Name] = search.CoordinateAt(dht.Coordinate{})
+			attributes[d.Name] = search.CoordinateAt(dht.Coordinate{})
 		case search.KindText:
-			ad.Attributes[d.Name] = search.Text("x")
+			attributes[d.Name] = search.Text("x")
 		}
 	}
-	return ad
+	return &search.Ad{Attributes: search.AttributesOf(attributes)}
 }
 
 // TestDocExamples compiles every example of docs/search.md, checks that what

@@ -3,6 +3,7 @@ package market
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"strconv"
 
 	"github.com/xenoserver/xeno/dht"
@@ -153,31 +154,29 @@ func (col numbers) value(i int) search.Value {
 	return search.Number(float64(col[i]))
 }
 
+// claims ranges over what server i claims.
+func (m *Market) claims(i int) iter.Seq2[string, search.Value] {
+	return func(yield func(string, search.Value) bool) {
+		for _, names := range [][]string{m.byNumber, m.byText, {search.DimPlace, search.DimCoordinate}} {
+			for _, name := range names {
+				if v := m.Value(i, name); !v.IsZero() && !yield(name, v) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Ad returns the ad of server i as it is now, as if it had been opened. It
 // takes some 5 µs.
 func (m *Market) Ad(i int) *search.Signed {
-	attributes := make(map[string]search.Value, len(m.byNumber)+len(m.byText)+4)
-	for _, name := range m.byNumber {
-		if v := m.numbers[name].value(i); !v.IsZero() {
-			attributes[name] = v
-		}
-	}
-	for _, name := range m.byText {
-		if col := m.texts[name]; col.codes[i] != 0 {
-			attributes[name] = col.values[col.codes[i]]
-		}
-	}
-	for _, name := range []string{search.DimPlace, search.DimCoordinate} {
-		if v := m.Value(i, name); !v.IsZero() {
-			attributes[name] = v
-		}
-	}
 	owner := ""
 	if m.owner[i] != 0 {
 		owner = ownerName(m.owner[i])
 	}
-	return search.Assume(&search.Ad{
-		Network: network, Server: m.peerOf(i), Seq: m.Seq(i) + 1, Issued: issued, Expires: expires, Attributes: attributes,
+	return m.schema.Assume(&search.Ad{
+		Network: network, Server: m.peerOf(i), Seq: m.Seq(i) + 1, Issued: issued, Expires: expires,
+		Attributes: m.schema.Attributes(m.claims(i)),
 	}, owner)
 }
 

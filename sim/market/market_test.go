@@ -57,10 +57,10 @@ func TestAdsAreRight(t *testing.T) {
 	filled := make(map[string]int)
 	for i := range m.Len() {
 		ad := m.Ad(i)
-		if len(ad.Ad.Attributes) < 16 || ad.Ad.Server != peerOf(i) || ad.Ad.Seq != 1 {
+		if ad.Ad.Attributes.Len() < 16 || ad.Ad.Server != peerOf(i) || ad.Ad.Seq != 1 {
 			t.Fatalf("server %d: %+v", i, ad.Ad)
 		}
-		for name, v := range ad.Ad.Attributes {
+		for name, v := range ad.Ad.Attributes.All() {
 			filled[name]++
 			if !m.Value(i, name).Equal(v) {
 				t.Errorf("server %d: %s is %v in the ad, else %v", i, name, v, m.Value(i, name))
@@ -68,7 +68,7 @@ func TestAdsAreRight(t *testing.T) {
 			checkValue(t, m.Schema(), name, v)
 		}
 		for _, d := range m.Schema().Dimensions() {
-			if _, ok := ad.Ad.Attributes[d.Name]; !ok && !m.Value(i, d.Name).IsZero() {
+			if _, ok := ad.Ad.Attribute(d.Name); !ok && !m.Value(i, d.Name).IsZero() {
 				t.Errorf("server %d: %s is missing in the ad only", i, d.Name)
 			}
 		}
@@ -119,7 +119,7 @@ func TestMarketIsDeterministic(t *testing.T) {
 		b.Drift(again.IntN(500), again)
 	}
 	for i := range a.Len() {
-		if !maps.EqualFunc(a.Ad(i).Ad.Attributes, b.Ad(i).Ad.Attributes, search.Value.Equal) {
+		if !a.Ad(i).Ad.Attributes.Equal(b.Ad(i).Ad.Attributes) {
 			t.Fatalf("server %d drifted differently", i)
 		}
 	}
