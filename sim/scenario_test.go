@@ -76,6 +76,7 @@ values = [0, 0.01]
 [expect]
 "xeno.needle.requests_p50" = "<= 40"
 xeno.needle.warm.recall = "== 1"
+xeno.needle.latency_p99_by_unit_p99 = "<= 3"
 engine.bytes_per_node = "< 2048"
 sweep.xeno.count.latency_factor_p50 = "<= 1.3"
 `)
@@ -98,6 +99,7 @@ sweep.xeno.count.latency_factor_p50 = "<= 1.3"
 	want.Expect = []Expectation{
 		{Algorithm: "xeno", Class: "needle", Figure: "requests_p50", Op: "<=", Bound: 40},
 		{Algorithm: "xeno", Class: "needle", Warm: true, Figure: "recall", Op: "==", Bound: 1},
+		{Algorithm: "xeno", Class: "needle", Figure: "latency_p99_by_unit_p99", Op: "<=", Bound: 3},
 		{Figure: "bytes_per_node", Op: "<", Bound: 2048},
 		{Sweep: true, Algorithm: "xeno", Class: "count", Figure: "latency_factor_p50", Op: "<=", Bound: 1.3},
 	}
@@ -108,7 +110,7 @@ sweep.xeno.count.latency_factor_p50 = "<= 1.3"
 	if err != nil || len(points) != 2 {
 		t.Fatal(points, err)
 	}
-	if points[1].Network.Loss != 0.01 || points[0].Network.Loss != 0 || len(points[0].Expect) != 3 {
+	if points[1].Network.Loss != 0.01 || points[0].Network.Loss != 0 || len(points[0].Expect) != 4 {
 		t.Errorf("points have loss %g and %g, %d expectations", points[0].Network.Loss, points[1].Network.Loss, len(points[0].Expect))
 	}
 }

@@ -42,10 +42,10 @@ func WriteFigures(w io.Writer, all []*Summary) error {
 // legend says what the cells are, and of how many queries.
 func legend(all []*Summary) string {
 	var b strings.Builder
-	b.WriteString("Requests p50 / p99; latency p50 / p99 in L, the median latency of a plain lookup in the same network; recall, or how far a count is off p50 / p99. " +
+	b.WriteString("Requests p50 / p99; latency p50 / p99 in L, the median latency of a plain lookup in the same network, / p99 in the p99 of that lookup; recall, or how far a count is off p50 / p99. " +
 		"A number of queries in brackets: fewer than the others were asked, because each takes so many messages. Means over the seeds.\n")
 	for _, s := range all {
-		fmt.Fprintf(&b, "\n- %d servers: %s, L = %s ms, %d queries a class.", s.Engine.Nodes, s.seeds(), digits(s.UnitMillis), most(s.Rows))
+		fmt.Fprintf(&b, "\n- %d servers: %s, %s, %d queries a class.", s.Engine.Nodes, s.seeds(), s.unit(), most(s.Rows))
 		if s.Partial {
 			b.WriteString(" PARTIAL: " + s.Why + ".")
 		}
@@ -69,7 +69,7 @@ func figuresOf(rows []Row, algorithm string, asked int) string {
 	}
 	r := rows[at]
 	show := func(figure string) string { return digits(r.Figures[figure].Value) }
-	text := fmt.Sprintf("%s / %s; %s / %s", show(RequestsP50), show(RequestsP99), show(FactorP50), show(FactorP99))
+	text := fmt.Sprintf("%s / %s; %s / %s / %s", show(RequestsP50), show(RequestsP99), show(FactorP50), show(FactorP99), show(TailP99))
 	switch {
 	case !says(algorithm, Recall):
 	case r.Class == "count":

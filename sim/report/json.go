@@ -73,6 +73,7 @@ type object struct {
 	Seed        uint64                               `json:"seed"`
 	Seeds       []uint64                             `json:"seeds"`
 	UnitMillis  number                               `json:"unit_ms"`
+	UnitP99     number                               `json:"unit_p99_ms,omitempty"`
 	Intervals   string                               `json:"intervals"`
 	Order       []string                             `json:"order"` // of algorithms
 	Classes     []string                             `json:"classes"`
@@ -104,7 +105,7 @@ func (s *Summary) Object() any {
 func (s *Summary) object() *object {
 	o := &object{
 		Scenario: s.Scenario, Description: s.Description, Value: s.Value, Partial: s.Partial, Why: s.Why, Seeds: s.Seeds,
-		UnitMillis: number(s.UnitMillis), Intervals: s.IntervalOf(), Algorithms: map[string]map[string]map[string]any{}, Digest: s.Digest,
+		UnitMillis: number(s.UnitMillis), UnitP99: number(s.UnitP99Millis), Intervals: s.IntervalOf(), Algorithms: map[string]map[string]map[string]any{}, Digest: s.Digest,
 		Engine: engineObject{Nodes: s.Engine.Nodes, Events: s.Engine.Events, BytesPerNode: number(s.Engine.BytesPerNode)},
 	}
 	if len(s.Seeds) > 0 {
@@ -248,7 +249,7 @@ func (r *Report) check() error {
 func (o *object) summary() (*Summary, error) {
 	s := &Summary{
 		Scenario: o.Scenario, Description: o.Description, Value: o.Value, Partial: o.Partial, Why: o.Why, Seeds: o.Seeds,
-		UnitMillis: float64(o.UnitMillis), Digest: o.Digest, Checks: o.Expect,
+		UnitMillis: float64(o.UnitMillis), UnitP99Millis: float64(o.UnitP99), Digest: o.Digest, Checks: o.Expect,
 		Engine: Engine{Nodes: o.Engine.Nodes, Events: o.Engine.Events, BytesPerNode: float64(o.Engine.BytesPerNode)},
 	}
 	if len(s.Seeds) == 0 {

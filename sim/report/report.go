@@ -5,6 +5,7 @@
 package report
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -26,7 +27,10 @@ type Report struct {
 type Run struct {
 	Seed uint64 `json:"seed"`
 	// Unit is the median latency of a plain lookup, the unit of latency factors.
-	Unit       time.Duration `json:"unit"`
+	Unit time.Duration `json:"unit"`
+	// UnitP99 is the 99th percentile of the same lookups; 0 in results of before
+	// it was kept.
+	UnitP99    time.Duration `json:"unit_p99,omitempty"`
 	Engine     Engine        `json:"engine"`
 	Algorithms []Algorithm   `json:"algorithms"`
 }
@@ -121,6 +125,15 @@ func (r *Run) Factor(latency time.Duration) float64 {
 		return 0
 	}
 	return float64(latency) / float64(r.Unit)
+}
+
+// Tail returns a latency as a multiple of the plain lookup's 99th percentile,
+// NaN where that is not known.
+func (r *Run) Tail(latency time.Duration) float64 {
+	if r.UnitP99 <= 0 {
+		return math.NaN()
+	}
+	return float64(latency) / float64(r.UnitP99)
 }
 
 // class finds the samples of an algorithm and class in a run.

@@ -28,7 +28,7 @@ func sample(nodes int, seeds ...uint64) *Report {
 	r := &Report{Scenario: "sample", Description: "Made up <b>."}
 	for _, seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		run := Run{Seed: seed, Unit: 200 * time.Millisecond, Engine: Engine{Nodes: nodes, Events: 12345 * seed, Speed: 1e6, BytesPerNode: 512.25}}
+		run := Run{Seed: seed, Unit: 200 * time.Millisecond, UnitP99: 450 * time.Millisecond, Engine: Engine{Nodes: nodes, Events: 12345 * seed, Speed: 1e6, BytesPerNode: 512.25}}
 		for i, name := range []string{"xeno", Plain, "walk"} {
 			a := Algorithm{Name: name, Refresh: float64(20 * (i + 1))}
 			for _, class := range []string{"needle", "broad"} {
@@ -327,6 +327,37 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestTail compares the slowest queries with the slowest plain lookups, where
+// those are known.
+func TestTail(t *testing.T) {
+	const headline = "sample: 100 servers, seed 1, L = 200 ms"
+	r := sample(100, 1)
+	s := r.Summarise()
+	tail, ms := s.Figure("xeno", "broad", true, TailP99), s.Figure("xeno", "broad", true, MillisP99)
+	if got, want := tail.Value, ms.Value/450; math.Abs(got-want) > 1e-9 {
+		t.Errorf("%s is %g, want %g", TailP99, got, want)
+	}
+	if got := s.Figure("xeno", "broad", true, TailP99+"@0s-10s").Value; !(got > 0 && got <= tail.Value) {
+		t.Errorf("%s of ten seconds is %g, of all %g", TailP99, got, tail.Value)
+	}
+	if got, want := s.headline(), headline+", p99 450 ms"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	digest := r.Digest()
+	r.Runs[0].UnitP99 = 0 // as in results of before
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil || bytes.Contains(b.Bytes(), []byte(`"unit_p99`)) || r.Digest() == digest {
+		t.Errorf("%v, digest %s after %s, %.200s", err, r.Digest(), digest, b.Bytes())
+	}
+	old, _, err := Read(&b, "old.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := old.Figure("xeno", "broad", true, TailP99).Value; !math.IsNaN(got) || old.headline() != headline {
+		t.Errorf("%s of an old result is %g: %s", TailP99, got, old.headline())
+	}
+}
+
 // TestNoNumber keeps a run whose algorithm gave no number.
 func TestNoNumber(t *testing.T) {
 	r := sample(100, 1)
@@ -358,7 +389,7 @@ func TestContract(t *testing.T) {
 	if o.Scenario != "sample" || o.Seed != 7 || len(o.Algorithms) != 3 || len(o.Algorithms["xeno"]) != 2 {
 		t.Errorf("%+v", o)
 	}
-	for _, name := range []string{FactorP50, FactorP99, RequestsP50, RequestsP99, "recall", "load_max_share", "messages_per_refresh"} {
+	for _, name := range []string{FactorP50, FactorP99, TailP99, RequestsP50, RequestsP99, "recall", "load_max_share", "messages_per_refresh"} {
 		if x, ok := o.Algorithms["walk"]["needle"][name].(float64); !ok || x <= 0 {
 			t.Errorf("%s is %v", name, o.Algorithms["walk"]["needle"][name])
 		}
@@ -547,7 +578,7 @@ func TestWindow(t *testing.T) {
 func TestFigures(t *testing.T) {
 	row := func(name string, queries int, requests, factor, recall float64) Row {
 		return Row{Algorithm: name, Class: "needle", Queries: queries, Figures: map[string]Estimate{
-			RequestsP50: bare(requests), RequestsP99: bare(2 * requests), FactorP50: bare(factor), FactorP99: bare(2 * factor), Recall: bare(recall),
+			RequestsP50: bare(requests), RequestsP99: bare(2 * requests), FactorP50: bare(factor), FactorP99: bare(2 * factor), TailP99: bare(0.8 * factor), Recall: bare(recall),
 		}}
 	}
 	s := &Summary{Scenario: "s", Seeds: []uint64{1}, Engine: Engine{Nodes: 10}, Rows: []Row{
@@ -558,7 +589,7 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| 1000 / 2000; 1.50 / 3.00; 100 % (3) |",
+		"| 1000 / 2000; 1.50 / 3.00 / 1.20; 100 % (3) |",
 		"- 10, needle: lossy (requests p50 5.00 against 10.0, requests p99 10.0 against 20.0, recall 50.0 %); " +
 			"dear (latency p50 1.50 against 2.00, latency p99 3.00 against 4.00).\n",
 	} {

@@ -12,6 +12,7 @@ import (
 const (
 	FactorP50     = "latency_factor_p50"
 	FactorP99     = "latency_factor_p99"
+	TailP99       = "latency_p99_by_unit_p99" // the p99 in units of the plain lookup's p99
 	MillisP50     = "latency_ms_p50"
 	MillisP99     = "latency_ms_p99"
 	RequestsP50   = "requests_p50"
@@ -40,7 +41,7 @@ const (
 // Figures returns the names of a class's figures, in the order of tables.
 func Figures() []string {
 	return []string{
-		FactorP50, FactorP99, MillisP50, MillisP99, RequestsP50, RequestsP99, RequestsMean,
+		FactorP50, FactorP99, TailP99, MillisP50, MillisP99, RequestsP50, RequestsP99, RequestsMean,
 		Recall, EstimateError, EstimateWorst, Coverage, Complete, LoadMaxShare, Refresh,
 	}
 }
@@ -76,7 +77,7 @@ type Summary struct {
 	Partial                      bool
 	Why                          string
 	Seeds                        []uint64
-	UnitMillis                   float64
+	UnitMillis, UnitP99Millis    float64 // UnitP99Millis is 0 where it is not known
 	Engine                       Engine
 	Rows                         []Row // by class, then cold before warm, then algorithm
 	Digest                       string
@@ -149,17 +150,17 @@ func (r *Report) Summarise() *Summary {
 		Scenario: r.Scenario, Description: r.Description, Value: r.Value, Partial: r.Partial, Why: r.Why, Digest: r.Digest(),
 		report: r,
 	}
-	var units []float64
+	var units, tails []float64
 	for i := range r.Runs {
 		run := &r.Runs[i]
 		s.Seeds = append(s.Seeds, run.Seed)
-		units = append(units, millis(run.Unit))
+		units, tails = append(units, millis(run.Unit)), append(tails, millis(run.UnitP99))
 		s.Engine.Nodes = max(s.Engine.Nodes, run.Engine.Nodes)
 		s.Engine.Events += run.Engine.Events
 		s.Engine.BytesPerNode = max(s.Engine.BytesPerNode, run.Engine.BytesPerNode)
 		s.Engine.Speed += run.Engine.Speed / float64(len(r.Runs))
 	}
-	s.UnitMillis = mean(units).Value
+	s.UnitMillis, s.UnitP99Millis = mean(units).Value, mean(tails).Value
 	for _, k := range r.kinds() {
 		for _, a := range r.names() {
 			if row, ok := r.row(a, k.class, k.warm); ok {
@@ -249,9 +250,12 @@ func (r *Report) row(algorithm, class string, warm bool) (Row, bool) {
 
 // figures computes those of one run.
 func (r *Run) figures(c *Class, refresh float64) map[string]Estimate {
-	var factors, latencies, requests, recalls, errs, covered, complete []float64
+	var factors, tails, latencies, requests, recalls, errs, covered, complete []float64
 	for _, s := range c.Samples {
 		factors = append(factors, r.Factor(s.Latency))
+		if tail := r.Tail(s.Latency); !math.IsNaN(tail) {
+			tails = append(tails, tail)
+		}
 		latencies = append(latencies, millis(s.Latency))
 		requests = append(requests, float64(s.Requests))
 		recalls = append(recalls, s.Recall)
@@ -261,11 +265,11 @@ func (r *Run) figures(c *Class, refresh float64) map[string]Estimate {
 		}
 		complete = append(complete, part(s.Complete))
 	}
-	for _, values := range [][]float64{factors, latencies, requests, errs} {
+	for _, values := range [][]float64{factors, tails, latencies, requests, errs} {
 		slices.Sort(values)
 	}
 	return map[string]Estimate{
-		FactorP50: percentile(factors, 0.5), FactorP99: percentile(factors, 0.99),
+		FactorP50: percentile(factors, 0.5), FactorP99: percentile(factors, 0.99), TailP99: percentile(tails, 0.99),
 		MillisP50: percentile(latencies, 0.5), MillisP99: percentile(latencies, 0.99),
 		RequestsP50: percentile(requests, 0.5), RequestsP99: percentile(requests, 0.99), RequestsMean: mean(requests),
 		Recall: mean(recalls), EstimateError: percentile(errs, 0.5), EstimateWorst: percentile(errs, 0.99), Coverage: mean(covered),

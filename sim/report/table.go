@@ -28,6 +28,7 @@ func columns() []column {
 	return []column{
 		{"latency p50 (L)", FactorP50, false},
 		{"p99 (L)", FactorP99, false},
+		{"p99 (L's p99)", TailP99, false},
 		{"p50 (ms)", MillisP50, false},
 		{"requests p50", RequestsP50, false},
 		{"p99", RequestsP99, false},
@@ -167,11 +168,20 @@ func (s *Summary) headline() string {
 	if s.Value != "" {
 		line += ", " + s.Value
 	}
-	line += fmt.Sprintf(": %d servers, %s, L = %s ms", s.Engine.Nodes, s.seeds(), digits(s.UnitMillis))
+	line += fmt.Sprintf(": %d servers, %s, %s", s.Engine.Nodes, s.seeds(), s.unit())
 	if s.Partial {
 		line += "\nPARTIAL: " + s.Why
 	}
 	return line
+}
+
+// unit says what L is.
+func (s *Summary) unit() string {
+	text := fmt.Sprintf("L = %s ms", digits(s.UnitMillis))
+	if s.UnitP99Millis > 0 {
+		text += fmt.Sprintf(", p99 %s ms", digits(s.UnitP99Millis))
+	}
+	return text
 }
 
 func (s *Summary) seeds() string {
