@@ -56,7 +56,17 @@ func (s *Seeker) complete() bool {
 // reads tells whether a cell is in the tree that was chosen, or until then a
 // root.
 func (s *Seeker) reads(v *visit) bool {
-	return v.cell.Tree == s.tree || s.tree == "" && v.cell.Prefix.Level == 0
+	return (v.cell.Tree == s.tree || s.tree == "" && v.cell.Prefix.Level == 0) && !s.covered(v)
+}
+
+// covered tells whether a cell above told of all ads in a cell, or may soon.
+func (s *Seeker) covered(v *visit) bool {
+	for a := v.above; a != nil; a = a.above {
+		if n := s.witnesses(); a.gathered >= n || a.gathering(n) && !s.done(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // skips tells whether a cell need not be read, since its children are known
@@ -79,7 +89,15 @@ func (s *Seeker) done(v *visit) bool {
 
 // replicas returns how many holders of a cell are asked at least.
 func (s *Seeker) replicas(v *visit) int {
-	if s.tree == "" || v.glimpsed || s.lazy() && !s.again && !s.eager {
+	if s.tree == "" || v.glimpsed {
+		return 1
+	}
+	return s.witnesses()
+}
+
+// witnesses is how many holders must tell of the ads in a cell.
+func (s *Seeker) witnesses() int {
+	if s.lazy() && !s.again && !s.eager {
 		return 1
 	}
 	return s.cfg.Replicas
@@ -419,7 +437,7 @@ func (s *Seeker) account(a *Answer) {
 	counts := make([]int, len(s.conjuncts))
 	var readCells, openCells float64
 	for _, v := range s.list {
-		if s.tree != "" && v.cell.Tree != s.tree {
+		if s.tree != "" && v.cell.Tree != s.tree || s.covered(v) {
 			continue
 		}
 		whole := s.done(v) && v.answers > 0

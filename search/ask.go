@@ -26,27 +26,46 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Mirrors = h.ownMirrors(c)
 	}
 	reply.Known, reply.Inner, reply.Age = true, c.inner, now.Sub(c.born)
-	ord, table := h.schema.order(&q.Query), c.inner && c.id.Prefix.table()
+	if c.answersForAll(now, q) {
+		reply.Inner, reply.Gathered, reply.Age = false, true, c.ageOfAll(now)
+		h.stats.Summed++
+	}
+	h.evaluate(now, c, q, &reply)
+	return reply
+}
+
+// evaluate evaluates a query on the ads of a cell, and if the reply is for all
+// cells below on theirs.
+func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply) {
+	conjuncts, inner := Conjuncts(q.Query.Where), reply.Inner
+	ord, table := h.schema.order(&q.Query), inner && c.id.Prefix.table()
 	var matches []*Signed
 	var sample census
-	for _, l := range c.leases {
+	consider := func(l lease) {
 		if !now.Before(l.until) {
-			continue
+			return
 		}
 		reply.Total++
-		reply.Digest ^= l.digest()
 		ad := h.newest(l.ad)
 		if (q.Sample || q.Count && table) && len(reply.Sample) < SampleAds(h.cfg.LeafAds) {
 			reply.Sample = append(reply.Sample, ad) // leases are in the order of hashes
 		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
-		if c.inner {
+		if inner {
 			sample.count(h.schema, c.id, ad, match)
 		}
 		if match {
+			reply.Digest ^= l.digest()
 			matches = append(matches, ad)
 		} else if q.Explain && len(reply.ExcludedAds) < maxExcluded {
 			reply.ExcludedAds = append(reply.ExcludedAds, ad)
+		}
+	}
+	if reply.Gathered {
+		c.eachAd(consider)
+	} else {
+		for _, l := range c.leases {
+			consider(l)
 		}
 	}
 	reply.Matched = uint32(len(matches))
@@ -54,14 +73,13 @@ func (h *Holder) ask(now time.Time, q CellQuery) CellReply {
 		reply.Ads, reply.More = ord.page(matches, q)
 	}
 	for i := range c.children {
-		if len(c.children[i]) > 0 {
+		if len(c.children[i]) > 0 && !reply.Gathered {
 			child := c.child(h.schema, i)
 			child.Sampled, child.Matched = sample.sampled[i], sample.matched[i]
 			child.Mirrors = DrawMirrors(c.mirrorsOf(i), c.turn)
-			h.offer(&reply, child, conjuncts, q.Whole)
+			h.offer(reply, child, conjuncts, q.Whole)
 		}
 	}
-	return reply
 }
 
 // A census counts the sample of an inner cell by child.

@@ -29,15 +29,18 @@ type entry struct {
 // A cell is one holder's copy of a cell. Whatever its mode, a query gets the
 // leased ads and the children: the mode only decides where publishers go.
 type cell struct {
-	id       CellID
-	at       dht.Position
-	born     time.Time
-	inner    bool
-	changed  time.Time // when inner last changed
-	rise     time.Time // publishers are sent up until then
-	riseTo   uint8     // to that level
-	leases   []lease   // ascending by hash
-	children [Slots][]entry
+	id        CellID
+	at        dht.Position
+	born      time.Time
+	inner     bool
+	changed   time.Time  // when inner last changed
+	rise      time.Time  // publishers are sent up until then
+	riseTo    uint8      // to that level
+	leases    []lease    // ascending by hash
+	edits     uint64     // how often they changed
+	gathering *gathering // of a table: nil unless the ads below are gathered here
+	feed      *feed      // who gathers them elsewhere; nil: nobody
+	children  [Slots][]entry
 
 	told   Summary   // what the parent was told last
 	toldAt time.Time // zero: never
@@ -69,7 +72,9 @@ func (c *cell) expire(now time.Time) (gone int) {
 	for i := range c.children {
 		c.children[i] = slices.DeleteFunc(c.children[i], func(e entry) bool { return !now.Before(e.until) })
 	}
-	return before - len(c.leases)
+	gone = before - len(c.leases)
+	c.edits += uint64(gone) //nolint:gosec // not negative
+	return gone
 }
 
 // empty tells whether there is nothing left to hold.
@@ -90,17 +95,24 @@ func (c *cell) empty() bool {
 func (c *cell) below() int { return c.under(0) + c.under(1) }
 
 // under returns how many ads the children at a slot and within it hold.
-func (c *cell) under(slot int) int {
-	if slot >= Slots {
-		return 0
-	}
-	return max(int(c.childCount(slot)), c.within(slot))
-}
+func (c *cell) under(slot int) int { return sum(slot, c.childCount) }
 
 // within returns how many ads the children within a slot hold.
 func (c *cell) within(slot int) int {
 	half := 2*slot + 2 // of slot 2^n-2+v, the halves are 2^(n+1)-2+2v and the next
 	return c.under(half) + c.under(half+1)
+}
+
+// agreedBelow is below as far as two holders of each child agree.
+func (c *cell) agreedBelow() int { return sum(0, c.agreedCount) + sum(1, c.agreedCount) }
+
+// sum returns how many ads the children at a slot and within it hold, if one
+// child holds so many as count says.
+func sum(slot int, count func(slot int) uint32) int {
+	if slot >= Slots {
+		return 0
+	}
+	return max(int(count(slot)), sum(2*slot+2, count)+sum(2*slot+3, count))
 }
 
 // childCount is the largest count that a holder of the child told.

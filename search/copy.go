@@ -1,6 +1,7 @@
 package search
 
 import (
+	"slices"
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
@@ -13,6 +14,7 @@ type Copy struct {
 	Inner    bool
 	Leases   []Lease
 	Children []Told
+	Gathered []Lease // all ads below, where they are gathered; they stay as they are
 }
 
 // A Lease is an ad in a Copy.
@@ -59,6 +61,14 @@ func (h *Holder) restore(now time.Time, in Copy) {
 	}
 	for _, l := range in.Leases {
 		h.keep(now, c, l)
+	}
+	if len(in.Gathered) > 0 {
+		g := &gathering{fixed: true}
+		for _, l := range in.Gathered {
+			g.ads = append(g.ads, lease{ad: l.Ad, from: l.From, until: l.Until})
+		}
+		slices.SortFunc(g.ads, func(a, b lease) int { return a.ad.hash.Compare(b.ad.hash) })
+		c.gathering = g
 	}
 	for _, t := range in.Children {
 		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {

@@ -121,17 +121,23 @@ func (h *Holder) neighbourhood(in Neighbourhood) {
 // among tells whether a participant is among the closest to a cell, both given
 // by where they stand, as far as is known here.
 func (n *neighbourhood) among(cell, at dht.Position) bool {
-	closer := 0
-	count := func(other dht.Position) {
-		if other != at && cell.Compare(other, at) < 0 {
+	closer := n.closerThan(cell, at)
+	if n.self != at && cell.Compare(n.self, at) < 0 {
+		closer++
+	}
+	return closer < Replicas
+}
+
+// closer returns how many neighbours are closer to a cell than this participant.
+func (n *neighbourhood) closer(cell dht.Position) int { return n.closerThan(cell, n.self) }
+
+func (n *neighbourhood) closerThan(cell, at dht.Position) (closer int) {
+	for i := range n.near {
+		if other := n.near[i].at; other != at && cell.Compare(other, at) < 0 {
 			closer++
 		}
 	}
-	count(n.self)
-	for i := range n.near {
-		count(n.near[i].at)
-	}
-	return closer < Replicas
+	return closer
 }
 
 // reconcile lists the cells here that somebody else should hold, too. Where there

@@ -30,6 +30,7 @@ type SendMirror struct {
 type Mirrored struct {
 	Cell  CellID
 	From  dht.PeerID
+	Fed   bool // as the update said
 	Reply MirrorReply
 }
 
@@ -46,12 +47,7 @@ type hot struct {
 	// are as busy, recruiting pauses, ever longer.
 	pause time.Duration
 	rests time.Time // until when
-
-	version  uint64
-	urgent   uint64 // the last version without which an ad is not found
-	base     uint64 // the oldest version that what follows tells of
-	leases   []mirrorLease
-	children [Slots]mirrorChild
+	versions
 }
 
 // A mirror is one that the holder recruited.
@@ -67,21 +63,6 @@ type mirror struct {
 	failed  bool      // the last update was of no use
 }
 
-// A mirrorLease is an ad as mirrors should have it.
-type mirrorLease struct {
-	hash    Hash
-	ad      *Signed // nil: gone
-	version uint64
-	at      time.Time // of that version
-}
-
-// A mirrorChild is a child as mirrors should have it.
-type mirrorChild struct {
-	child   Child
-	version uint64 // 0: there never was one
-	bare    bool
-}
-
 // warm lets a tick pass for how much a cell is asked for, and recruits mirrors,
 // lets them go and tells them what changed.
 func (h *Holder) warm(now time.Time, c *cell) {
@@ -92,9 +73,7 @@ func (h *Holder) warm(now time.Time, c *cell) {
 		return
 	}
 	if c.hot == nil {
-		// Versions begin at the time, so that they grow over restarts too.
-		c.hot = &hot{version: uint64(now.UnixMilli())}
-		c.hot.base = c.hot.version
+		c.hot = &hot{versions: newVersions(now, 2*MirrorTTL)}
 	}
 	t := c.hot
 	if most := int(2*c.rate/AsksPerCopy + 0.5); len(t.mirrors) > most {
@@ -139,6 +118,10 @@ func (h *Holder) recruits(now time.Time, in Recruits) {
 // mirroredBy takes in what a mirror said.
 func (h *Holder) mirroredBy(now time.Time, in Mirrored) {
 	c := h.cells[in.Cell]
+	if in.Fed {
+		h.fedBy(now, c, in)
+		return
+	}
 	if c == nil || c.hot == nil {
 		return
 	}
@@ -148,10 +131,7 @@ func (h *Holder) mirroredBy(now time.Time, in Mirrored) {
 		return
 	}
 	m := t.mirrors[i]
-	m.busy = false
-	before := m.acked
 	if in.Reply.Accepted {
-		m.acked = in.Reply.Version
 		c.asks += min(in.Reply.Asks, maxReported)
 	}
 	if in.Reply.Accepted && !m.joined {
@@ -159,17 +139,43 @@ func (h *Holder) mirroredBy(now time.Time, in Mirrored) {
 		t.pause, t.rests = 0, time.Time{}
 		h.record(now, c)
 	}
-	switch {
-	case in.Reply.Accepted && m.acked == m.to:
-		m.failed, m.serving = false, m.serving || m.whole
+	switch m.settle(in.Reply) {
+	case settledWell:
 		h.refresh(now, c, m) // there may be more
-	case in.Reply.Accepted && m.acked != before:
+	case settledBadly:
+		t.mirrors = slices.Delete(t.mirrors, i, i+1)
+	case settledOtherwise:
+	}
+}
+
+// A settlement is what became of an update.
+type settlement uint8
+
+const (
+	settledOtherwise settlement = iota
+	settledWell                 // the copy is as it was told
+	settledBadly                // of no use, twice or to who did not serve: it is let go
+)
+
+// settle takes in what a mirror said to an update.
+func (m *mirror) settle(reply MirrorReply) settlement {
+	m.busy = false
+	before := m.acked
+	if reply.Accepted {
+		m.acked = reply.Version
+	}
+	switch {
+	case reply.Accepted && m.acked == m.to:
+		m.failed, m.serving = false, m.serving || m.whole
+		return settledWell
+	case reply.Accepted && m.acked != before:
 		m.failed, m.serving = false, false // an answer was lost, or it began anew
 	case m.failed || !m.serving:
-		t.mirrors = slices.Delete(t.mirrors, i, i+1)
+		return settledBadly
 	default:
 		m.failed, m.serving = true, false
 	}
+	return settledOtherwise
 }
 
 // serving returns the mirrors that have everything.
@@ -184,71 +190,20 @@ func (t *hot) serving() (contacts []dht.Contact) {
 
 // record gives what changed in a cell a version.
 func (h *Holder) record(now time.Time, c *cell) {
-	t := c.hot
-	next := func() uint64 { t.version++; return t.version }
-	old, merged := t.leases, make([]mirrorLease, 0, len(c.leases))
-	for _, l := range c.leases {
-		for ; len(old) > 0 && old[0].hash.Compare(l.ad.hash) < 0; old = old[1:] {
-			merged = t.bury(now, merged, old[0])
-		}
-		ad := h.newest(l.ad)
-		at := mirrorLease{hash: ad.hash}
-		if len(old) > 0 && old[0].hash == ad.hash {
-			at, old = old[0], old[1:]
-		}
-		if at.ad == nil || at.ad.Ad.Seq != ad.Ad.Seq {
-			fresh := at.ad == nil
-			at.ad, at.version, at.at = ad, next(), now
-			if fresh {
-				t.urgent = t.version
-			}
-		}
-		merged = append(merged, at)
+	ads := make([]*Signed, len(c.leases))
+	for i, l := range c.leases {
+		ads[i] = h.newest(l.ad)
 	}
-	for ; len(old) > 0; old = old[1:] {
-		merged = t.bury(now, merged, old[0])
-	}
-	t.leases = merged
-	for i := range t.children {
-		at := &t.children[i]
+	c.hot.record(now, ads)
+	for i := range c.children {
 		if len(c.children[i]) == 0 {
-			if at.version > 0 && !at.bare {
-				*at = mirrorChild{version: next(), bare: true}
-			}
+			c.hot.recordBare(i)
 			continue
 		}
 		child := c.child(h.schema, i)
 		child.Mirrors.List = c.mirrorsOf(i)
-		if at.version > 0 && !at.bare && at.child.sameAs(child) {
-			continue
-		}
-		wider := at.version == 0 || at.bare || !at.child.Summary.covers(child.Summary)
-		*at = mirrorChild{child: child, version: next()}
-		if wider {
-			t.urgent = t.version
-		}
+		c.hot.recordChild(i, child)
 	}
-}
-
-// bury keeps that an ad is gone until every mirror has been told, or must begin
-// anew.
-func (t *hot) bury(now time.Time, list []mirrorLease, l mirrorLease) []mirrorLease {
-	if l.ad != nil {
-		t.version++
-		return append(list, mirrorLease{hash: l.hash, version: t.version, at: now})
-	}
-	if now.Sub(l.at) < 2*MirrorTTL {
-		return append(list, l)
-	}
-	t.base = max(t.base, l.version)
-	return list
-}
-
-// sameAs tells whether mirrors need not be told of a child again.
-func (c Child) sameAs(d Child) bool {
-	return c.Summary.Count == d.Summary.Count && slices.Equal(c.Summary.Occupancy, d.Summary.Occupancy) &&
-		slices.EqualFunc(c.Holders, d.Holders, func(a, b dht.Contact) bool { return a.ID == b.ID }) &&
-		slices.EqualFunc(c.Mirrors.List, d.Mirrors.List, func(a, b Mirror) bool { return a.ID == b.ID && a.Of == b.Of })
 }
 
 // refresh tells a mirror what changed where that is due: at once where an ad
@@ -269,60 +224,6 @@ func (h *Holder) refresh(now time.Time, c *cell, m *mirror) {
 	c.turn++
 	u.Beside = h.ownMirrors(c)
 	h.effects = append(h.effects, SendMirror{To: m.contact, Update: u})
-}
-
-// update returns what a mirror with a version lacks, as much as fits.
-func (t *hot) update(from uint64) MirrorUpdate {
-	if from < t.base || from > t.version {
-		from = 0
-	}
-	type part struct {
-		version uint64
-		lease   *mirrorLease
-		slot    int
-	}
-	var parts []part
-	for i := range t.leases {
-		if l := &t.leases[i]; l.version > from && (l.ad != nil || from > 0) {
-			parts = append(parts, part{version: l.version, lease: l})
-		}
-	}
-	for i := range t.children {
-		if at := t.children[i]; at.version > from && (!at.bare || from > 0) {
-			parts = append(parts, part{version: at.version, slot: i})
-		}
-	}
-	slices.SortFunc(parts, func(a, b part) int {
-		if a.version < b.version {
-			return -1
-		}
-		return 1
-	})
-	u := MirrorUpdate{From: from, To: t.version, Whole: true}
-	size := 0
-	for i, p := range parts {
-		switch {
-		case p.lease == nil && t.children[p.slot].bare:
-			u.Bare = append(u.Bare, p.slot)
-		case p.lease == nil:
-			child := t.children[p.slot].child
-			u.Children = append(u.Children, child)
-			size += 8*len(child.Summary.Occupancy) + bytesOf(child.Holders)
-			for _, m := range child.Mirrors.List {
-				size += contactBytes(m.Contact)
-			}
-		case p.lease.ad == nil:
-			u.Gone = append(u.Gone, p.lease.hash)
-		default:
-			u.Ads = append(u.Ads, p.lease.ad)
-			size += p.lease.ad.size
-		}
-		if size >= maxUpdateBytes && i+1 < len(parts) {
-			u.To, u.Whole = p.version, false
-			break
-		}
-	}
-	return u
 }
 
 // ownMirrors draws some of the mirrors of a cell that is held here.

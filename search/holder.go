@@ -37,6 +37,9 @@ type HolderConfig struct {
 	// means the constant. More makes queries read fewer, larger cells. A quarter
 	// of it is how few ads make an inner cell a leaf again.
 	LeafAds int
+	// GatherAds is how many ads below a table its holders gather at most, to answer
+	// for them all; 0 means sixteen leaves' worth, less than zero that they do not.
+	GatherAds int
 }
 
 // SampleAds is how many ads the sample of an inner cell has where a leaf holds
@@ -51,12 +54,13 @@ func (c HolderConfig) withDefaults() HolderConfig {
 	c.MaxPerPublisher = cmp.Or(c.MaxPerPublisher, 4096)
 	c.MaxPerGroup = cmp.Or(c.MaxPerGroup, max(1, c.MaxAds/4))
 	c.LeafAds = cmp.Or(c.LeafAds, LeafAds)
+	c.GatherAds = cmp.Or(c.GatherAds, GatherLeaves*c.LeafAds)
 	return c
 }
 
 // A HolderInput is something that happens to a Holder: Publish, Withdraw,
 // Push, Pushed, AskCell, Neighbourhood, Reconcile, Reconciled, Fetch, Fetched,
-// Restore, MirrorCell, Recruits, Mirrored or HolderTick.
+// Restore, MirrorCell, Recruits, Mirrored, Gather, Gathering or HolderTick.
 //
 //sumtype:decl
 type HolderInput interface{ holderInput() }
@@ -142,6 +146,10 @@ type HolderStats struct {
 	// are mirrored here; Reflected is how often these were asked.
 	Mirrors, Replicas int
 	Reflected         uint64
+	// Gathering are the tables here that answer for all cells below, Gathered the
+	// ads that those have, and Feeding how many others gather ads from here.
+	Gathering, Gathered, Feeding int
+	Summed                       uint64 // how often one answered for all
 }
 
 // A Holder keeps the cells that this participant is close to: soft state,
@@ -164,6 +172,7 @@ type Holder struct {
 
 	replicas map[CellID]*replica
 	mirrored int     // bytes of ads in them
+	gathered int     // bytes of ads that tables gather
 	asked    uint64  // Stats.Asked at the last tick
 	rate     float64 // asks a second, over the last ticks
 }
@@ -191,6 +200,13 @@ func (h *Holder) Stats() HolderStats {
 	for _, c := range h.cells {
 		if c.hot != nil {
 			s.Mirrors += len(c.hot.mirrors)
+		}
+		if c.gathering != nil {
+			s.Gathering++
+			s.Gathered += len(c.gathering.all())
+		}
+		if c.feed != nil {
+			s.Feeding += len(c.feed.to)
 		}
 	}
 	return s
@@ -222,6 +238,10 @@ func (h *Holder) Step(now time.Time, input HolderInput) []HolderEffect {
 		h.recruits(now, in)
 	case Mirrored:
 		h.mirroredBy(now, in)
+	case Gather:
+		h.gatherHere(now, in)
+	case Gathering:
+		h.gatheringFrom(in)
 	case Neighbourhood:
 		h.neighbourhood(in)
 	case Reconcile:
@@ -385,6 +405,7 @@ func (h *Holder) make(now time.Time, id CellID) *cell {
 // put adds or replaces a lease.
 func (h *Holder) put(c *cell, l lease) {
 	l.ad = h.share(l.ad)
+	c.edits++
 	i, held := c.find(l.ad.hash)
 	if held {
 		h.release(c.leases[i])
@@ -405,6 +426,7 @@ func (h *Holder) drop(c *cell, hash Hash) {
 	if i, held := c.find(hash); held {
 		h.release(c.leases[i])
 		c.leases = slices.Delete(c.leases, i, i+1)
+		c.edits++
 	}
 }
 
@@ -494,6 +516,8 @@ func (h *Holder) tick(now time.Time) {
 		c.expire(now)
 		if c.empty() {
 			h.farewell(c)
+			h.warnFed(now, c)
+			h.scatter(c)
 			delete(h.cells, id)
 			continue
 		}
@@ -502,6 +526,8 @@ func (h *Holder) tick(now time.Time) {
 			c.inner, c.changed = false, now
 		}
 		h.warm(now, c)
+		h.feedAll(now, c)
+		h.gather(now, c)
 		h.report(now, c)
 	}
 	clear(h.order[len(kept):])

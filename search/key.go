@@ -161,6 +161,15 @@ func RecordOf(server dht.PeerID) CellID { return CellID{Server: server} }
 // Root names the root cell of a tree.
 func Root(tree string) CellID { return CellID{Tree: tree} }
 
+// Above returns the cell whose table has c; false for roots and records.
+func (c CellID) Above() (CellID, bool) {
+	if c.Tree == "" || c.Prefix.Level == 0 {
+		return CellID{}, false
+	}
+	prefix, _ := c.Prefix.Parent()
+	return CellID{Tree: c.Tree, Prefix: prefix}, true
+}
+
 // Key returns where the cell lies in the DHT: keyspace of its tree, label of
 // one byte for the level and the prefix; or keyspace XIS and the server.
 func (c CellID) Key() dht.Key {

@@ -69,6 +69,34 @@ const (
 	// predicate there may be. It saves whoever asks messages: with a quarter of it
 	// long queries read three times as many cells.
 	LeafAds = 1024
+	// GatherLeaves is how many full leaves' ads a table gathers at most, so that it
+	// answers for all of them: its holders, one of a hundred participants or fewer,
+	// need about 40 MB for them, and are told a megabyte in ten seconds where every
+	// ad is renewed with a newer one; an ask takes 6 ms. Who asks reads a
+	// tenth of the cells.
+	GatherLeaves = 16
+	// GatherAds is how many ads those are.
+	GatherAds = GatherLeaves * LeafAds
+	// maxGatheredBytes bounds the ads that tables gather here: those of two full
+	// ones, of 1 KB an ad. With more the next ones answer as tables.
+	maxGatheredBytes = 32 << 20
+	// maxGatheredAsks is how many asks a holder answers for all ads below a table in
+	// a second, beside the mean of AsksPerCopy.
+	maxGatheredAsks = 4
+	// maxGatheredNodes bounds the conditions of a query that is answered for all of
+	// them.
+	maxGatheredNodes = 32
+	// maxGatherAsks bounds the cells below a table whose holders are asked to tell of
+	// their ads in one tick, gatherPause is how long they may take to begin.
+	maxGatherAsks = 8
+	gatherPause   = 4 * time.Second
+	// maxFed bounds those who gather the ads of one cell here: the holders of the
+	// table above, and those who were holders before.
+	maxFed = 2 * Replicas
+	// feedRefresh is how often those who gather are told that nothing changed.
+	// After feedPatience without a word they ask another holder, and after feedTTL
+	// they do not answer for the cell any more.
+	feedRefresh, feedPatience, feedTTL = 20 * time.Second, 30 * time.Second, 75 * time.Second
 	// mergeShare is which part of a leaf the ads below an inner cell must fit
 	// into to make it a leaf again: a quarter, so that it does not split again
 	// at once.

@@ -112,15 +112,17 @@ type CellReply struct {
 	// Mirrored tells that this is from a copy which a holder keeps fresh: not
 	// younger than MirrorTTL.
 	Mirrored bool
-	Mirrors  Mirrors       // that the holder recruited
-	Inner    bool          // publishers are sent down
+	Mirrors  Mirrors // that the holder recruited
+	Inner    bool    // publishers are sent down
+	// Gathered tells that this is for all cells below, too, whose ads the holder has.
+	Gathered bool
 	Age      time.Duration // since the holder has it; young cells may lack ads
 	Total    uint32        // ads evaluated
 	// Matched is how many of them match, also those in earlier or later replies.
 	Matched uint32
-	// Digest is the exclusive or over all leases of their servers' hashes:
-	// equal sets of servers have equal digests. Their ads may be of different
-	// age, as holders are not told at the same time; the newest counts.
+	// Digest is the exclusive or over all matches of their servers' hashes: equal
+	// sets of servers have equal digests. Their ads may be of different age, as
+	// holders are not told at the same time; the newest counts.
 	Digest   uint64
 	Ads      []*Signed // matches in order, at most the limit
 	More     bool      // further matches come after the last of Ads

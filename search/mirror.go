@@ -27,6 +27,7 @@ type Mirrors struct {
 // a version of its copy, with version 0 everything. To version 0 it invites.
 type MirrorUpdate struct {
 	Cell     CellID
+	Fed      bool          // to who gathers the cell's ads: see Gather
 	Age      time.Duration // since the holder has the cell
 	Inner    bool
 	From, To uint64    // versions of the copy before and after
@@ -93,6 +94,9 @@ func (r *replica) serves(now time.Time) bool { return r != nil && r.whole && now
 // mirror takes in an update of a replica.
 func (h *Holder) mirror(now time.Time, in MirrorCell) MirrorReply {
 	u := in.Update
+	if u.Fed {
+		return h.fed(now, in)
+	}
 	r := h.replicas[u.Cell]
 	if r != nil && r.of != in.From && now.Before(r.until) || h.cells[u.Cell] != nil {
 		return MirrorReply{} // mirrored for another holder, or held
@@ -107,47 +111,61 @@ func (h *Holder) mirror(now time.Time, in MirrorCell) MirrorReply {
 	}
 	reply := MirrorReply{Accepted: true, Asks: r.asks}
 	r.asks = 0
-	if u.From == 0 && u.To != r.version {
-		h.mirrored -= r.bytes
-		r.cell, r.version, r.bytes, r.whole = &cell{id: u.Cell}, 0, 0, false
-	}
-	if u.From == r.version && u.To != r.version {
-		if !h.apply(now, r, u) {
-			h.discard(r)
-			return MirrorReply{}
-		}
-		r.version, r.whole = u.To, u.Whole
+	before := r.bytes
+	ok := r.take(h.schema, now, u)
+	h.mirrored += r.bytes - before
+	if !ok || len(r.cell.leases) > maxOverflow*h.cfg.LeafAds || h.mirrored > maxReplicaBytes {
+		h.discard(r)
+		return MirrorReply{}
 	}
 	reply.Version = r.version
 	if r.version == u.To {
 		r.until, r.beside = now.Add(MirrorTTL), besideOf(u.Beside)
-		r.cell.born, r.cell.inner = now.Add(-u.Age), u.Inner
 	}
 	return reply
 }
 
-// apply changes a replica; false where it becomes too large or is none.
-func (h *Holder) apply(now time.Time, r *replica, u MirrorUpdate) bool {
+// take brings a replica from one version to another, if it is the next one or
+// everything is told anew; false where the update is none of this cell.
+func (r *replica) take(s *Schema, now time.Time, u MirrorUpdate) bool {
+	if u.From == 0 && u.To != r.version {
+		r.cell, r.version, r.bytes, r.whole = &cell{id: u.Cell}, 0, 0, false
+	}
+	if u.From == r.version && u.To != r.version {
+		if !r.apply(s, now, u) {
+			return false
+		}
+		r.version = u.To
+	}
+	if r.version == u.To {
+		r.whole = u.Whole // who told it may know no more itself
+		r.cell.born, r.cell.inner = now.Add(-u.Age), u.Inner
+	}
+	return true
+}
+
+// apply changes a replica; false where the update is of another cell.
+func (r *replica) apply(s *Schema, now time.Time, u MirrorUpdate) bool {
 	c := r.cell
 	for _, hash := range u.Gone {
 		if i, held := c.find(hash); held {
-			h.mirrored, r.bytes = h.mirrored-c.leases[i].ad.size, r.bytes-c.leases[i].ad.size
+			r.bytes -= c.leases[i].ad.size
 			c.leases = slices.Delete(c.leases, i, i+1)
 		}
 	}
 	for _, ad := range u.Ads {
-		if id, _, ok := h.schema.locate(ad, Placement{Tree: u.Cell.Tree, Level: u.Cell.Prefix.Level}); !ok || id != u.Cell {
+		if id, _, ok := s.locate(ad, Placement{Tree: u.Cell.Tree, Level: u.Cell.Prefix.Level}); !ok || id != u.Cell {
 			return false
 		}
 		l := lease{ad: ad, from: r.of, until: ad.Ad.ExpiresAt()}
 		i, held := c.find(ad.hash)
 		if held {
-			h.mirrored, r.bytes = h.mirrored-c.leases[i].ad.size, r.bytes-c.leases[i].ad.size
+			r.bytes -= c.leases[i].ad.size
 			c.leases[i] = l
 		} else {
 			c.leases = slices.Insert(c.leases, i, l)
 		}
-		h.mirrored, r.bytes = h.mirrored+ad.size, r.bytes+ad.size
+		r.bytes += ad.size
 	}
 	for _, slot := range u.Bare {
 		if slot >= 0 && slot < Slots {
@@ -155,12 +173,12 @@ func (h *Holder) apply(now time.Time, r *replica, u MirrorUpdate) bool {
 		}
 	}
 	for _, child := range u.Children {
-		if child.Index < 0 || child.Index >= Slots || len(child.Summary.Occupancy) != h.schema.words {
+		if child.Index < 0 || child.Index >= Slots || len(child.Summary.Occupancy) != s.words {
 			return false
 		}
 		c.children[child.Index] = entriesOf(child, now.Add(MaxAdLife))
 	}
-	return len(c.leases) <= maxOverflow*h.cfg.LeafAds && h.mirrored <= maxReplicaBytes
+	return true
 }
 
 // entriesOf returns what the table of a cell says of a child, as a mirror has it.

@@ -21,8 +21,15 @@ func (w *world) recruit(p *peer, e Recruit) {
 
 // sendMirror carries an update to a mirror.
 func (w *world) sendMirror(p *peer, e SendMirror) {
-	w.updates++
-	in := Mirrored{Cell: e.Update.Cell, From: e.To.ID}
+	in := Mirrored{Cell: e.Update.Cell, From: e.To.ID, Fed: e.Update.Fed}
+	if in.Fed {
+		w.feeds++
+	} else {
+		w.updates++
+	}
+	if w.bend != nil {
+		w.bend(p, &e.Update)
+	}
 	var reply MirrorReply
 	w.request(e.To.ID, func(q *peer) {
 		w.holder(q, MirrorCell{From: p.id, Update: e.Update}, func(r HolderEffect) { reply = r.(MirrorReply) })

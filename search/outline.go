@@ -156,7 +156,7 @@ func (o *outline) barrier(list []ranked) (most float64) {
 
 const (
 	// usualLeaf is how many ads a leaf holds, in the mean.
-	usualLeaf = 5 * LeafAds / 8
+	usualLeaf = GatherAds / 3
 	// innerShare is how many cells are read for each leaf, inner ones included.
 	innerShare = 1.2
 	// placeAxes and coordinateAxes are how many dimensions a place and a network
@@ -317,7 +317,7 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 			continue
 		}
 		n := float64(v.summary.Count)
-		if n <= LeafAds {
+		if n <= GatherAds {
 			p.leaves += needed
 		} else {
 			p.room += needed * n

@@ -170,3 +170,23 @@ func literal(v Value) string {
 	}
 	return v.String()
 }
+
+// nodesOf returns how many conditions a predicate has, as checkShape counts them.
+func nodesOf(p Predicate) (n int) {
+	switch p := p.(type) {
+	case And:
+		for _, q := range p {
+			n += nodesOf(q)
+		}
+	case Or:
+		for _, q := range p {
+			n += nodesOf(q)
+		}
+	case Not:
+		n = nodesOf(p.Of)
+	case In:
+		n = len(p.Values) / 4
+	case Compare, Range, Contains, Within, RTT, Has:
+	}
+	return n + 1
+}

@@ -391,6 +391,7 @@ func (s *Seeker) descend(v *visit, teller dht.PeerID, children []Child) {
 			continue
 		}
 		child := s.visit(cell)
+		child.above = v
 		child.summary.unite(c.Summary)
 		child.summary.Count = max(child.summary.Count, c.Summary.Count)
 		child.bound = s.order.bound(child.summary)

@@ -50,6 +50,9 @@ type visit struct {
 	patience time.Duration // with the holder that was asked last
 
 	answers  int
+	gathered int    // of them for all cells below, too
+	tables   int    // and of those that were not, of tables
+	above    *visit // of the table that has it; nil: none was read
 	inner    bool
 	weak     bool // a copy is missing or young
 	absent   bool // a copy is missing
@@ -90,6 +93,12 @@ func (v *visit) settle(from dht.PeerID, state askState) bool {
 // take adds up what a holder said, or a mirror, whose copy may lag behind.
 func (v *visit) take(from dht.PeerID, r *CellReply, young time.Duration) {
 	v.answers++
+	switch {
+	case r.Gathered:
+		v.gathered++
+	case r.table(v.cell):
+		v.tables++
+	}
 	v.inner = v.inner || r.Inner || len(r.Children) > 0
 	v.weak, v.absent = v.weak || !r.Known || r.Age < young, v.absent || !r.Known
 	if _, mirror := v.mirrored.recruiter(from); r.Known && !r.Inner && !mirror && !r.Mirrored {
@@ -149,7 +158,16 @@ func (v *visit) wanted(replicas int) int {
 	if v.weak || v.differ() {
 		return maxEntries
 	}
+	if v.gathering(replicas) {
+		return v.answers + 1
+	}
 	return replicas
+}
+
+// gathering tells whether some holders, but not enough, answered for all cells
+// below, too, and others may. Where two did not, these cells are read.
+func (v *visit) gathering(replicas int) bool {
+	return v.gathered > 0 && v.gathered < replicas && v.tables < 2
 }
 
 // lacks tells whether the holders that are known are not enough, and others

@@ -31,8 +31,10 @@ type world struct {
 	told   map[CellID]Mirrors  // what guides say of mirrors
 	// twist, if there is one, changes what a participant answers.
 	twist func(p *peer, q CellQuery, reply *CellReply)
+	// bend, if there is one, changes what a participant tells of a copy.
+	bend func(p *peer, u *MirrorUpdate)
 
-	publishes, lookups, updates, reconciles, fetches int
+	publishes, lookups, updates, feeds, reconciles, fetches, gathers int
 }
 
 type peer struct {
@@ -190,6 +192,11 @@ func (w *world) holder(p *peer, in HolderInput, reply func(HolderEffect)) {
 			w.reconciles++
 			w.between(p, e.To, Reconcile{From: p.id}, func(r HolderEffect) HolderInput {
 				return Reconciled{From: e.To, Inventory: r.(Inventory)}
+			})
+		case SendGather:
+			w.gathers++
+			w.between(p, e.To, Gather{From: dht.Contact{ID: p.id}, Cell: e.Cell}, func(r HolderEffect) HolderInput {
+				return Gathering{From: e.To.ID, Cell: e.Cell, Accepted: r.(GatherReply).Accepted}
 			})
 		case SendFetch:
 			w.fetches++

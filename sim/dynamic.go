@@ -116,6 +116,7 @@ func (r *repetition) populate(ctx context.Context, out *report.Algorithm, away [
 		return nil, err
 	}
 	out.Refresh = live.Stats().Refresh(before, len(live.Up()), time.Minute, net.Now()-from)
+	out.Live[report.HolderMessages] = live.Stats().Holding(before, len(live.Up()), net.Now()-from)
 	var took []float64
 	for _, id := range away {
 		d, found, err := live.Probe(ctx, id)

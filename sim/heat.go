@@ -23,15 +23,18 @@ func (r *repetition) heat(ctx context.Context, x *xeno.Xeno, class string, clien
 	if interval.Seconds()*search.AsksPerCopy >= 1 {
 		queries = nil // a query asks a holder about once: none needs a mirror
 	}
-	rng := stream(r.seed, streamHeat)
-	r.world.Net.ResetLoads()
-	for i, q := range queries {
-		client := r.client(rng.IntN)
-		if len(clients) > 0 {
-			client = clients[i%len(clients)]
-		}
-		if _, _, err := r.one(ctx, x, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count}); err != nil {
-			return err
+	for again := true; again; again = r.index.Divide(len(queries), interval) { // at most a level of tables at a time
+		x.Forget()
+		rng := stream(r.seed, streamHeat)
+		r.world.Net.ResetLoads()
+		for i, q := range queries {
+			client := r.client(rng.IntN)
+			if len(clients) > 0 {
+				client = clients[i%len(clients)]
+			}
+			if _, _, err := r.one(ctx, x, trial.Task{Class: class, Client: client, Query: q, Count: class == trial.Count}); err != nil {
+				return err
+			}
 		}
 	}
 	r.index.Recruit(len(queries), interval)

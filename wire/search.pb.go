@@ -37,6 +37,7 @@ type SearchRequest struct {
 	//	*SearchRequest_Mirror
 	//	*SearchRequest_Reconcile
 	//	*SearchRequest_Fetch
+	//	*SearchRequest_Gather
 	Kind          isSearchRequest_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -167,6 +168,15 @@ func (x *SearchRequest) GetFetch() *SearchFetch {
 	return nil
 }
 
+func (x *SearchRequest) GetGather() *SearchGather {
+	if x != nil {
+		if x, ok := x.Kind.(*SearchRequest_Gather); ok {
+			return x.Gather
+		}
+	}
+	return nil
+}
+
 type isSearchRequest_Kind interface {
 	isSearchRequest_Kind()
 }
@@ -207,6 +217,10 @@ type SearchRequest_Fetch struct {
 	Fetch *SearchFetch `protobuf:"bytes,10,opt,name=fetch,proto3,oneof"`
 }
 
+type SearchRequest_Gather struct {
+	Gather *SearchGather `protobuf:"bytes,11,opt,name=gather,proto3,oneof"`
+}
+
 func (*SearchRequest_Publish) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Withdraw) isSearchRequest_Kind() {}
@@ -224,6 +238,8 @@ func (*SearchRequest_Mirror) isSearchRequest_Kind() {}
 func (*SearchRequest_Reconcile) isSearchRequest_Kind() {}
 
 func (*SearchRequest_Fetch) isSearchRequest_Kind() {}
+
+func (*SearchRequest_Gather) isSearchRequest_Kind() {}
 
 // SearchCell names a cell, or in tree "" the record of a server.
 type SearchCell struct {
@@ -1230,6 +1246,105 @@ func (x *SearchHanded) GetMore() bool {
 	return false
 }
 
+// SearchGather asks a holder to tell the sender, who holds the table above, of all
+// ads in a cell and below it, and of what changes, by SearchMirrorUpdate;
+// SearchGatherReply answers.
+type SearchGather struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cell          *SearchCell            `protobuf:"bytes,1,opt,name=cell,proto3" json:"cell,omitempty"`
+	Addrs         []string               `protobuf:"bytes,2,rep,name=addrs,proto3" json:"addrs,omitempty"` // of the sender
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchGather) Reset() {
+	*x = SearchGather{}
+	mi := &file_search_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchGather) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchGather) ProtoMessage() {}
+
+func (x *SearchGather) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchGather.ProtoReflect.Descriptor instead.
+func (*SearchGather) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SearchGather) GetCell() *SearchCell {
+	if x != nil {
+		return x.Cell
+	}
+	return nil
+}
+
+func (x *SearchGather) GetAddrs() []string {
+	if x != nil {
+		return x.Addrs
+	}
+	return nil
+}
+
+type SearchGatherReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // it will be told
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchGatherReply) Reset() {
+	*x = SearchGatherReply{}
+	mi := &file_search_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchGatherReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchGatherReply) ProtoMessage() {}
+
+func (x *SearchGatherReply) ProtoReflect() protoreflect.Message {
+	mi := &file_search_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchGatherReply.ProtoReflect.Descriptor instead.
+func (*SearchGatherReply) Descriptor() ([]byte, []int) {
+	return file_search_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SearchGatherReply) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
 // SearchCursor is where an earlier reply stopped.
 type SearchCursor struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1241,7 +1356,7 @@ type SearchCursor struct {
 
 func (x *SearchCursor) Reset() {
 	*x = SearchCursor{}
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1368,7 @@ func (x *SearchCursor) String() string {
 func (*SearchCursor) ProtoMessage() {}
 
 func (x *SearchCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[19]
+	mi := &file_search_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1381,7 @@ func (x *SearchCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCursor.ProtoReflect.Descriptor instead.
 func (*SearchCursor) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{19}
+	return file_search_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SearchCursor) GetValue() []byte {
@@ -1303,7 +1418,7 @@ type SearchAsk struct {
 
 func (x *SearchAsk) Reset() {
 	*x = SearchAsk{}
-	mi := &file_search_proto_msgTypes[20]
+	mi := &file_search_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1430,7 @@ func (x *SearchAsk) String() string {
 func (*SearchAsk) ProtoMessage() {}
 
 func (x *SearchAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[20]
+	mi := &file_search_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1443,7 @@ func (x *SearchAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchAsk.ProtoReflect.Descriptor instead.
 func (*SearchAsk) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{20}
+	return file_search_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SearchAsk) GetCell() *SearchCell {
@@ -1422,7 +1537,7 @@ type SearchChild struct {
 
 func (x *SearchChild) Reset() {
 	*x = SearchChild{}
-	mi := &file_search_proto_msgTypes[21]
+	mi := &file_search_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1549,7 @@ func (x *SearchChild) String() string {
 func (*SearchChild) ProtoMessage() {}
 
 func (x *SearchChild) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[21]
+	mi := &file_search_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1562,7 @@ func (x *SearchChild) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchChild.ProtoReflect.Descriptor instead.
 func (*SearchChild) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{21}
+	return file_search_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SearchChild) GetIndex() uint32 {
@@ -1499,8 +1614,8 @@ type SearchReply struct {
 	AgeMillis     uint64                 `protobuf:"varint,3,opt,name=age_millis,json=ageMillis,proto3" json:"age_millis,omitempty"`
 	Total         uint32                 `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`
 	Matched       uint32                 `protobuf:"varint,5,opt,name=matched,proto3" json:"matched,omitempty"`
-	Digest        uint64                 `protobuf:"fixed64,6,opt,name=digest,proto3" json:"digest,omitempty"`
-	Ads           [][]byte               `protobuf:"bytes,7,rep,name=ads,proto3" json:"ads,omitempty"` // envelopes, in order
+	Digest        uint64                 `protobuf:"fixed64,6,opt,name=digest,proto3" json:"digest,omitempty"` // exclusive or of the leading 64 bits of the hashes of all that match
+	Ads           [][]byte               `protobuf:"bytes,7,rep,name=ads,proto3" json:"ads,omitempty"`         // envelopes, in order
 	More          bool                   `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`
 	Children      []*SearchChild         `protobuf:"bytes,9,rep,name=children,proto3" json:"children,omitempty"`
 	Excluded      []uint32               `protobuf:"varint,10,rep,packed,name=excluded,proto3" json:"excluded,omitempty"` // by conjunct
@@ -1509,13 +1624,14 @@ type SearchReply struct {
 	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"`      // envelopes, if asked for
 	Mirrored      bool                   `protobuf:"varint,14,opt,name=mirrored,proto3" json:"mirrored,omitempty"` // this is from a mirror
 	Mirrors       *SearchMirrors         `protobuf:"bytes,15,opt,name=mirrors,proto3" json:"mirrors,omitempty"`    // of the holder's own
+	Gathered      bool                   `protobuf:"varint,16,opt,name=gathered,proto3" json:"gathered,omitempty"` // this is for all cells below, too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchReply) Reset() {
 	*x = SearchReply{}
-	mi := &file_search_proto_msgTypes[22]
+	mi := &file_search_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1527,7 +1643,7 @@ func (x *SearchReply) String() string {
 func (*SearchReply) ProtoMessage() {}
 
 func (x *SearchReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[22]
+	mi := &file_search_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1540,7 +1656,7 @@ func (x *SearchReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchReply.ProtoReflect.Descriptor instead.
 func (*SearchReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{22}
+	return file_search_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SearchReply) GetKnown() bool {
@@ -1648,6 +1764,13 @@ func (x *SearchReply) GetMirrors() *SearchMirrors {
 	return nil
 }
 
+func (x *SearchReply) GetGathered() bool {
+	if x != nil {
+		return x.Gathered
+	}
+	return false
+}
+
 // SearchCurrent asks a server for its ad as of now; SearchCurrentReply answers.
 type SearchCurrent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1658,7 +1781,7 @@ type SearchCurrent struct {
 
 func (x *SearchCurrent) Reset() {
 	*x = SearchCurrent{}
-	mi := &file_search_proto_msgTypes[23]
+	mi := &file_search_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1793,7 @@ func (x *SearchCurrent) String() string {
 func (*SearchCurrent) ProtoMessage() {}
 
 func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[23]
+	mi := &file_search_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1806,7 @@ func (x *SearchCurrent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrent.ProtoReflect.Descriptor instead.
 func (*SearchCurrent) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{23}
+	return file_search_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SearchCurrent) GetServer() []byte {
@@ -1702,7 +1825,7 @@ type SearchCurrentReply struct {
 
 func (x *SearchCurrentReply) Reset() {
 	*x = SearchCurrentReply{}
-	mi := &file_search_proto_msgTypes[24]
+	mi := &file_search_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1837,7 @@ func (x *SearchCurrentReply) String() string {
 func (*SearchCurrentReply) ProtoMessage() {}
 
 func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[24]
+	mi := &file_search_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1850,7 @@ func (x *SearchCurrentReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchCurrentReply.ProtoReflect.Descriptor instead.
 func (*SearchCurrentReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{24}
+	return file_search_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SearchCurrentReply) GetAd() []byte {
@@ -1748,7 +1871,7 @@ type SearchConsult struct {
 
 func (x *SearchConsult) Reset() {
 	*x = SearchConsult{}
-	mi := &file_search_proto_msgTypes[25]
+	mi := &file_search_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1760,7 +1883,7 @@ func (x *SearchConsult) String() string {
 func (*SearchConsult) ProtoMessage() {}
 
 func (x *SearchConsult) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[25]
+	mi := &file_search_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1773,7 +1896,7 @@ func (x *SearchConsult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchConsult.ProtoReflect.Descriptor instead.
 func (*SearchConsult) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{25}
+	return file_search_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SearchConsult) GetCells() []*SearchCell {
@@ -1795,7 +1918,7 @@ type SearchGlimpse struct {
 
 func (x *SearchGlimpse) Reset() {
 	*x = SearchGlimpse{}
-	mi := &file_search_proto_msgTypes[26]
+	mi := &file_search_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1930,7 @@ func (x *SearchGlimpse) String() string {
 func (*SearchGlimpse) ProtoMessage() {}
 
 func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[26]
+	mi := &file_search_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1943,7 @@ func (x *SearchGlimpse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGlimpse.ProtoReflect.Descriptor instead.
 func (*SearchGlimpse) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{26}
+	return file_search_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SearchGlimpse) GetCell() *SearchCell {
@@ -1853,7 +1976,7 @@ type SearchGuide struct {
 
 func (x *SearchGuide) Reset() {
 	*x = SearchGuide{}
-	mi := &file_search_proto_msgTypes[27]
+	mi := &file_search_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +1988,7 @@ func (x *SearchGuide) String() string {
 func (*SearchGuide) ProtoMessage() {}
 
 func (x *SearchGuide) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[27]
+	mi := &file_search_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +2001,7 @@ func (x *SearchGuide) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchGuide.ProtoReflect.Descriptor instead.
 func (*SearchGuide) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{27}
+	return file_search_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SearchGuide) GetGlimpses() []*SearchGlimpse {
@@ -1904,13 +2027,14 @@ type SearchMirrorUpdate struct {
 	Bare          []uint32               `protobuf:"varint,10,rep,packed,name=bare,proto3" json:"bare,omitempty"` // indices of children that are no more
 	Beside        *SearchMirrors         `protobuf:"bytes,11,opt,name=beside,proto3" json:"beside,omitempty"`     // other mirrors of the holder
 	Rate          float64                `protobuf:"fixed64,12,opt,name=rate,proto3" json:"rate,omitempty"`       // asks a second that the holder and each of its mirrors answer
+	Fed           bool                   `protobuf:"varint,13,opt,name=fed,proto3" json:"fed,omitempty"`          // to who gathers the cell's ads: see SearchGather
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchMirrorUpdate) Reset() {
 	*x = SearchMirrorUpdate{}
-	mi := &file_search_proto_msgTypes[28]
+	mi := &file_search_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1922,7 +2046,7 @@ func (x *SearchMirrorUpdate) String() string {
 func (*SearchMirrorUpdate) ProtoMessage() {}
 
 func (x *SearchMirrorUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[28]
+	mi := &file_search_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1935,7 +2059,7 @@ func (x *SearchMirrorUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMirrorUpdate.ProtoReflect.Descriptor instead.
 func (*SearchMirrorUpdate) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{28}
+	return file_search_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SearchMirrorUpdate) GetCell() *SearchCell {
@@ -2022,6 +2146,13 @@ func (x *SearchMirrorUpdate) GetRate() float64 {
 	return 0
 }
 
+func (x *SearchMirrorUpdate) GetFed() bool {
+	if x != nil {
+		return x.Fed
+	}
+	return false
+}
+
 type SearchMirrorReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Accepted      bool                   `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"` // it mirrors the cell for the sender
@@ -2033,7 +2164,7 @@ type SearchMirrorReply struct {
 
 func (x *SearchMirrorReply) Reset() {
 	*x = SearchMirrorReply{}
-	mi := &file_search_proto_msgTypes[29]
+	mi := &file_search_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2176,7 @@ func (x *SearchMirrorReply) String() string {
 func (*SearchMirrorReply) ProtoMessage() {}
 
 func (x *SearchMirrorReply) ProtoReflect() protoreflect.Message {
-	mi := &file_search_proto_msgTypes[29]
+	mi := &file_search_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2189,7 @@ func (x *SearchMirrorReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchMirrorReply.ProtoReflect.Descriptor instead.
 func (*SearchMirrorReply) Descriptor() ([]byte, []int) {
-	return file_search_proto_rawDescGZIP(), []int{29}
+	return file_search_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SearchMirrorReply) GetAccepted() bool {
@@ -2086,7 +2217,7 @@ var File_search_proto protoreflect.FileDescriptor
 
 const file_search_proto_rawDesc = "" +
 	"\n" +
-	"\fsearch.proto\x12\x0exeno.search.v1\"\xb3\x04\n" +
+	"\fsearch.proto\x12\x0exeno.search.v1\"\xeb\x04\n" +
 	"\rSearchRequest\x12\x16\n" +
 	"\x06schema\x18\x01 \x01(\x06R\x06schema\x129\n" +
 	"\apublish\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchPublishH\x00R\apublish\x12<\n" +
@@ -2098,7 +2229,8 @@ const file_search_proto_rawDesc = "" +
 	"\x06mirror\x18\b \x01(\v2\".xeno.search.v1.SearchMirrorUpdateH\x00R\x06mirror\x12?\n" +
 	"\treconcile\x18\t \x01(\v2\x1f.xeno.search.v1.SearchReconcileH\x00R\treconcile\x123\n" +
 	"\x05fetch\x18\n" +
-	" \x01(\v2\x1b.xeno.search.v1.SearchFetchH\x00R\x05fetchB\x06\n" +
+	" \x01(\v2\x1b.xeno.search.v1.SearchFetchH\x00R\x05fetch\x126\n" +
+	"\x06gather\x18\v \x01(\v2\x1c.xeno.search.v1.SearchGatherH\x00R\x06gatherB\x06\n" +
 	"\x04kind\"f\n" +
 	"\n" +
 	"SearchCell\x12\x12\n" +
@@ -2164,7 +2296,12 @@ const file_search_proto_rawDesc = "" +
 	"\fSearchHanded\x12\x14\n" +
 	"\x05inner\x18\x01 \x01(\bR\x05inner\x123\n" +
 	"\x06leases\x18\x02 \x03(\v2\x1b.xeno.search.v1.SearchLeaseR\x06leases\x12\x12\n" +
-	"\x04more\x18\x03 \x01(\bR\x04more\"8\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"T\n" +
+	"\fSearchGather\x12.\n" +
+	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x14\n" +
+	"\x05addrs\x18\x02 \x03(\tR\x05addrs\"/\n" +
+	"\x11SearchGatherReply\x12\x1a\n" +
+	"\baccepted\x18\x01 \x01(\bR\baccepted\"8\n" +
 	"\fSearchCursor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\fR\x05value\x12\x12\n" +
 	"\x04hash\x18\x02 \x01(\fR\x04hash\"\xc0\x02\n" +
@@ -2187,7 +2324,7 @@ const file_search_proto_rawDesc = "" +
 	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x12\x18\n" +
 	"\asampled\x18\x04 \x01(\rR\asampled\x12\x18\n" +
 	"\amatched\x18\x05 \x01(\rR\amatched\x127\n" +
-	"\amirrors\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"\xc3\x03\n" +
+	"\amirrors\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"\xdf\x03\n" +
 	"\vSearchReply\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
 	"\x05inner\x18\x02 \x01(\bR\x05inner\x12\x1d\n" +
@@ -2205,7 +2342,8 @@ const file_search_proto_rawDesc = "" +
 	"\fexcluded_ads\x18\f \x03(\fR\vexcludedAds\x12\x16\n" +
 	"\x06sample\x18\r \x03(\fR\x06sample\x12\x1a\n" +
 	"\bmirrored\x18\x0e \x01(\bR\bmirrored\x127\n" +
-	"\amirrors\x18\x0f \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"'\n" +
+	"\amirrors\x18\x0f \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\x12\x1a\n" +
+	"\bgathered\x18\x10 \x01(\bR\bgathered\"'\n" +
 	"\rSearchCurrent\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\"$\n" +
 	"\x12SearchCurrentReply\x12\x0e\n" +
@@ -2217,7 +2355,7 @@ const file_search_proto_rawDesc = "" +
 	"\aholders\x18\x02 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x127\n" +
 	"\amirrors\x18\x03 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"H\n" +
 	"\vSearchGuide\x129\n" +
-	"\bglimpses\x18\x01 \x03(\v2\x1d.xeno.search.v1.SearchGlimpseR\bglimpses\"\xf1\x02\n" +
+	"\bglimpses\x18\x01 \x03(\v2\x1d.xeno.search.v1.SearchGlimpseR\bglimpses\"\x83\x03\n" +
 	"\x12SearchMirrorUpdate\x12.\n" +
 	"\x04cell\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x04cell\x12\x1d\n" +
 	"\n" +
@@ -2232,7 +2370,8 @@ const file_search_proto_rawDesc = "" +
 	"\x04bare\x18\n" +
 	" \x03(\rR\x04bare\x125\n" +
 	"\x06beside\x18\v \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\x06beside\x12\x12\n" +
-	"\x04rate\x18\f \x01(\x01R\x04rate\"]\n" +
+	"\x04rate\x18\f \x01(\x01R\x04rate\x12\x10\n" +
+	"\x03fed\x18\r \x01(\bR\x03fed\"]\n" +
 	"\x11SearchMirrorReply\x12\x1a\n" +
 	"\baccepted\x18\x01 \x01(\bR\baccepted\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
@@ -2250,7 +2389,7 @@ func file_search_proto_rawDescGZIP() []byte {
 	return file_search_proto_rawDescData
 }
 
-var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_search_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_search_proto_goTypes = []any{
 	(*SearchRequest)(nil),      // 0: xeno.search.v1.SearchRequest
 	(*SearchCell)(nil),         // 1: xeno.search.v1.SearchCell
@@ -2271,62 +2410,66 @@ var file_search_proto_goTypes = []any{
 	(*SearchFetch)(nil),        // 16: xeno.search.v1.SearchFetch
 	(*SearchLease)(nil),        // 17: xeno.search.v1.SearchLease
 	(*SearchHanded)(nil),       // 18: xeno.search.v1.SearchHanded
-	(*SearchCursor)(nil),       // 19: xeno.search.v1.SearchCursor
-	(*SearchAsk)(nil),          // 20: xeno.search.v1.SearchAsk
-	(*SearchChild)(nil),        // 21: xeno.search.v1.SearchChild
-	(*SearchReply)(nil),        // 22: xeno.search.v1.SearchReply
-	(*SearchCurrent)(nil),      // 23: xeno.search.v1.SearchCurrent
-	(*SearchCurrentReply)(nil), // 24: xeno.search.v1.SearchCurrentReply
-	(*SearchConsult)(nil),      // 25: xeno.search.v1.SearchConsult
-	(*SearchGlimpse)(nil),      // 26: xeno.search.v1.SearchGlimpse
-	(*SearchGuide)(nil),        // 27: xeno.search.v1.SearchGuide
-	(*SearchMirrorUpdate)(nil), // 28: xeno.search.v1.SearchMirrorUpdate
-	(*SearchMirrorReply)(nil),  // 29: xeno.search.v1.SearchMirrorReply
+	(*SearchGather)(nil),       // 19: xeno.search.v1.SearchGather
+	(*SearchGatherReply)(nil),  // 20: xeno.search.v1.SearchGatherReply
+	(*SearchCursor)(nil),       // 21: xeno.search.v1.SearchCursor
+	(*SearchAsk)(nil),          // 22: xeno.search.v1.SearchAsk
+	(*SearchChild)(nil),        // 23: xeno.search.v1.SearchChild
+	(*SearchReply)(nil),        // 24: xeno.search.v1.SearchReply
+	(*SearchCurrent)(nil),      // 25: xeno.search.v1.SearchCurrent
+	(*SearchCurrentReply)(nil), // 26: xeno.search.v1.SearchCurrentReply
+	(*SearchConsult)(nil),      // 27: xeno.search.v1.SearchConsult
+	(*SearchGlimpse)(nil),      // 28: xeno.search.v1.SearchGlimpse
+	(*SearchGuide)(nil),        // 29: xeno.search.v1.SearchGuide
+	(*SearchMirrorUpdate)(nil), // 30: xeno.search.v1.SearchMirrorUpdate
+	(*SearchMirrorReply)(nil),  // 31: xeno.search.v1.SearchMirrorReply
 }
 var file_search_proto_depIdxs = []int32{
 	6,  // 0: xeno.search.v1.SearchRequest.publish:type_name -> xeno.search.v1.SearchPublish
 	9,  // 1: xeno.search.v1.SearchRequest.withdraw:type_name -> xeno.search.v1.SearchWithdraw
 	11, // 2: xeno.search.v1.SearchRequest.push:type_name -> xeno.search.v1.SearchPush
-	20, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
-	23, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
-	25, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
-	28, // 6: xeno.search.v1.SearchRequest.mirror:type_name -> xeno.search.v1.SearchMirrorUpdate
+	22, // 3: xeno.search.v1.SearchRequest.ask:type_name -> xeno.search.v1.SearchAsk
+	25, // 4: xeno.search.v1.SearchRequest.current:type_name -> xeno.search.v1.SearchCurrent
+	27, // 5: xeno.search.v1.SearchRequest.consult:type_name -> xeno.search.v1.SearchConsult
+	30, // 6: xeno.search.v1.SearchRequest.mirror:type_name -> xeno.search.v1.SearchMirrorUpdate
 	13, // 7: xeno.search.v1.SearchRequest.reconcile:type_name -> xeno.search.v1.SearchReconcile
 	16, // 8: xeno.search.v1.SearchRequest.fetch:type_name -> xeno.search.v1.SearchFetch
-	2,  // 9: xeno.search.v1.SearchMirror.contact:type_name -> xeno.search.v1.SearchContact
-	3,  // 10: xeno.search.v1.SearchMirrors.list:type_name -> xeno.search.v1.SearchMirror
-	5,  // 11: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
-	2,  // 12: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
-	4,  // 13: xeno.search.v1.SearchPlaced.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	7,  // 14: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
-	1,  // 15: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 16: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
-	10, // 17: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 18: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
-	1,  // 19: xeno.search.v1.SearchHeld.cell:type_name -> xeno.search.v1.SearchCell
-	14, // 20: xeno.search.v1.SearchInventory.held:type_name -> xeno.search.v1.SearchHeld
-	1,  // 21: xeno.search.v1.SearchFetch.cell:type_name -> xeno.search.v1.SearchCell
-	17, // 22: xeno.search.v1.SearchHanded.leases:type_name -> xeno.search.v1.SearchLease
-	1,  // 23: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	19, // 24: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	10, // 25: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 26: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 27: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	21, // 28: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 29: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	1,  // 30: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 31: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
-	2,  // 32: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 33: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	26, // 34: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
-	1,  // 35: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
-	21, // 36: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 37: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	19, // 9: xeno.search.v1.SearchRequest.gather:type_name -> xeno.search.v1.SearchGather
+	2,  // 10: xeno.search.v1.SearchMirror.contact:type_name -> xeno.search.v1.SearchContact
+	3,  // 11: xeno.search.v1.SearchMirrors.list:type_name -> xeno.search.v1.SearchMirror
+	5,  // 12: xeno.search.v1.SearchPublish.places:type_name -> xeno.search.v1.SearchPlacement
+	2,  // 13: xeno.search.v1.SearchPlaced.below:type_name -> xeno.search.v1.SearchContact
+	4,  // 14: xeno.search.v1.SearchPlaced.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	7,  // 15: xeno.search.v1.SearchPlacing.placed:type_name -> xeno.search.v1.SearchPlaced
+	1,  // 16: xeno.search.v1.SearchWithdraw.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 17: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
+	10, // 18: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 19: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
+	1,  // 20: xeno.search.v1.SearchHeld.cell:type_name -> xeno.search.v1.SearchCell
+	14, // 21: xeno.search.v1.SearchInventory.held:type_name -> xeno.search.v1.SearchHeld
+	1,  // 22: xeno.search.v1.SearchFetch.cell:type_name -> xeno.search.v1.SearchCell
+	17, // 23: xeno.search.v1.SearchHanded.leases:type_name -> xeno.search.v1.SearchLease
+	1,  // 24: xeno.search.v1.SearchGather.cell:type_name -> xeno.search.v1.SearchCell
+	1,  // 25: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	21, // 26: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	10, // 27: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 28: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 29: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	23, // 30: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 31: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	1,  // 32: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 33: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 34: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 35: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	28, // 36: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	1,  // 37: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
+	23, // 38: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 39: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }
@@ -2344,6 +2487,7 @@ func file_search_proto_init() {
 		(*SearchRequest_Mirror)(nil),
 		(*SearchRequest_Reconcile)(nil),
 		(*SearchRequest_Fetch)(nil),
+		(*SearchRequest_Gather)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2351,7 +2495,7 @@ func file_search_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_search_proto_rawDesc), len(file_search_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -208,7 +208,7 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 	w := &wire.SearchReply{
 		Known: r.Known, Inner: r.Inner, AgeMillis: uint64(max(0, r.Age.Milliseconds())), Total: r.Total, Matched: r.Matched,
 		Digest: r.Digest, More: r.More, Excluded: r.Excluded, Pruned: r.Pruned,
-		Mirrored: r.Mirrored, Mirrors: mirrorsToWire(r.Mirrors), Children: childrenToWire(r.Children),
+		Mirrored: r.Mirrored, Gathered: r.Gathered, Mirrors: mirrorsToWire(r.Mirrors), Children: childrenToWire(r.Children),
 	}
 	for _, ad := range r.Ads {
 		w.Ads = append(w.Ads, ad.Envelope)
@@ -239,7 +239,7 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 	r := &search.CellReply{
 		Known: w.GetKnown(), Inner: w.GetInner(), Age: time.Duration(min(w.GetAgeMillis(), 1<<40)) * time.Millisecond,
 		Total: w.GetTotal(), Matched: w.GetMatched(), Digest: w.GetDigest(), More: w.GetMore(),
-		Excluded: w.GetExcluded(), Pruned: w.GetPruned(), Mirrored: w.GetMirrored(),
+		Excluded: w.GetExcluded(), Pruned: w.GetPruned(), Mirrored: w.GetMirrored(), Gathered: w.GetGathered(),
 	}
 	if len(r.Excluded) > maxListed || len(r.Pruned) > maxListed {
 		return nil, fmt.Errorf("%w: lists too long", errMessage)

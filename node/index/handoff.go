@@ -40,6 +40,8 @@ func (s *Service) handOff() {
 				s.sendReconcile(to)
 			} else if from, ok := e.(search.SendFetch); ok {
 				s.sendFetch(from)
+			} else if from, ok := e.(search.SendGather); ok {
+				s.sendGather(from)
 			}
 		}
 	}

@@ -1,13 +1,18 @@
 package index
 
-import "time"
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/search"
+)
 
 const (
 	// maxRequest bounds a request: an update of a mirror, 128 KiB and the last
 	// ad or child in it.
 	maxRequest = 256 << 10
-	// maxCopied bounds the ads of such an update: as many as a cell has at most.
-	maxCopied = 1024
+	// maxCopied bounds the ads of such an update, and the hashes of those that are
+	// gone: 34 bytes each.
+	maxCopied = 4096
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
 	// and 30 children of 40 dimensions, 4 holders and 8 mirrors with their
 	// addresses.
@@ -16,7 +21,7 @@ const (
 	// list before it is taken for hostile.
 	maxListed = 256
 	// maxHave bounds the leases of a cell: four leaves' worth.
-	maxHave = 1024
+	maxHave = 4 * search.LeafAds
 	// askTimeout bounds a request to a holder; a second holder is asked long
 	// before.
 	askTimeout = 2 * time.Second

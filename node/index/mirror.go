@@ -26,7 +26,7 @@ func (s *Service) mirror(e search.SendMirror) {
 	select {
 	case s.updates <- e:
 	default:
-		s.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID})
+		s.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID, Fed: e.Update.Fed})
 	}
 }
 
@@ -37,7 +37,7 @@ func (s *Service) update() {
 		case <-s.ctx.Done():
 			return
 		case e := <-s.updates:
-			s.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID, Reply: s.sendMirror(e)})
+			s.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID, Fed: e.Update.Fed, Reply: s.sendMirror(e)})
 		}
 	}
 }
@@ -103,7 +103,7 @@ func updateToWire(u search.MirrorUpdate) *wire.SearchMirrorUpdate {
 	w := &wire.SearchMirrorUpdate{
 		Cell: cellToWire(u.Cell), AgeMillis: uint64(max(0, u.Age.Milliseconds())), Inner: u.Inner, From: u.From, To: u.To, Whole: u.Whole,
 		Children: childrenToWire(u.Children), Beside: mirrorsToWire(u.Beside),
-		Rate: u.Rate,
+		Rate: u.Rate, Fed: u.Fed,
 	}
 	for _, ad := range u.Ads {
 		w.Ads = append(w.Ads, ad.Envelope)
@@ -122,7 +122,7 @@ func updateToWire(u search.MirrorUpdate) *wire.SearchMirrorUpdate {
 func updateFromWire(s *search.Schema, w *wire.SearchMirrorUpdate, open func([]byte) (*search.Signed, error)) (u search.MirrorUpdate, err error) {
 	u = search.MirrorUpdate{
 		Age: time.Duration(min(w.GetAgeMillis(), 1<<40)) * time.Millisecond, Inner: w.GetInner(),
-		From: w.GetFrom(), To: w.GetTo(), Whole: w.GetWhole(), Rate: w.GetRate(),
+		From: w.GetFrom(), To: w.GetTo(), Whole: w.GetWhole(), Rate: w.GetRate(), Fed: w.GetFed(),
 	}
 	if u.Cell, err = cellFromWire(s, w.GetCell()); err != nil {
 		return u, err

@@ -59,6 +59,8 @@ func (s *Service) answer(_ context.Context, from dht.PeerID, request []byte) (pr
 		return inventoryToWire(inventory), nil
 	case *wire.SearchRequest_Fetch:
 		return s.serveFetch(k.Fetch)
+	case *wire.SearchRequest_Gather:
+		return s.serveGather(from, k.Gather)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind", errMessage)
 	}
@@ -80,12 +82,12 @@ func (s *Service) step(in search.HolderInput) (answer search.HolderEffect) {
 			s.mirror(e)
 		case search.Recruit:
 			s.recruit(e)
-		case search.SendReconcile, search.SendFetch:
+		case search.SendReconcile, search.SendFetch, search.SendGather:
 			select {
 			case s.handoff <- e:
 			default: // repeated with the next inventory
 			}
-		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed:
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed, search.GatherReply:
 			answer = e
 		}
 	}

@@ -65,7 +65,11 @@ type Config struct {
 	MaxBytes int
 	// MaxPerPublisher bounds the leases of one participant here; 0 means 4,096.
 	MaxPerPublisher int
-	Logger          *slog.Logger // nil: nobody
+	// LeafAds is how many ads a cell holds before it is divided; 0 means 1,024.
+	// All participants of a network should have the same. Fewer lets a small
+	// network have cells at several levels.
+	LeafAds int
+	Logger  *slog.Logger // nil: nobody
 }
 
 // A Service is the search service. All methods may be called at once.
@@ -78,7 +82,7 @@ type Service struct {
 	opened  *opener
 	pushes  chan search.SendPush
 	updates chan search.SendMirror
-	handoff chan search.HolderEffect // SendReconcile, SendFetch
+	handoff chan search.HolderEffect // SendReconcile, SendFetch, SendGather
 	changed chan struct{}            // one element: the own ad changed
 	calls   chan struct{}            // one element for each request of a publisher under way
 
@@ -142,6 +146,7 @@ func New(cfg Config) (*Service, error) {
 		calls: make(chan struct{}, search.MaxCalls), ctx: ctx, cancel: cancel,
 		holder: search.NewHolder(cfg.Schema, search.HolderConfig{
 			Self: cfg.Overlay.ID(), Lease: search.LeaseRounds * cfg.Renew, PushEvery: cfg.Renew, MaxBytes: cfg.MaxBytes, MaxPerPublisher: cfg.MaxPerPublisher,
+			LeafAds: cfg.LeafAds,
 		}),
 		placed: make(chan struct{}), publishers: make(map[dht.PeerID]*publisher), glimpses: make(map[search.CellID]glimpse),
 	}

@@ -29,13 +29,14 @@ const (
 
 // Names of figures of an algorithm in a network that changes.
 const (
-	SearchableP50 = "publish_to_searchable_s_p50" // from an offer to the first question that finds it
-	SearchableP99 = "publish_to_searchable_s_p99"
-	Suppressed    = "changes_suppressed" // of those that matter to no summary, told to no cell above a leaf
-	DeadReturned  = "dead_returned"      // part of the servers in answers that are gone
-	RecallBefore  = "recall_before"      // the failure
-	RecallAfter   = "recall_after"       // in the half minute after it
-	RecallSettled = "recall_settled"     // from two minutes after it
+	SearchableP50  = "publish_to_searchable_s_p50" // from an offer to the first question that finds it
+	SearchableP99  = "publish_to_searchable_s_p99"
+	Suppressed     = "changes_suppressed"         // of those that matter to no summary, told to no cell above a leaf
+	HolderMessages = "holder_messages_per_minute" // of a node as a holder: summaries, copies for mirrors and for those who gather, comparing
+	DeadReturned   = "dead_returned"              // part of the servers in answers that are gone
+	RecallBefore   = "recall_before"              // the failure
+	RecallAfter    = "recall_after"               // in the half minute after it
+	RecallSettled  = "recall_settled"             // from two minutes after it
 )
 
 // Figures returns the names of a class's figures, in the order of tables.

@@ -23,6 +23,10 @@ func Differences(l *Live, x *Index) (cells int, wrong []string) {
 
 func difference(c *cell, reply *search.CellReply) (why string) {
 	switch {
+	case reply.Gathered && (!c.inner || int(reply.Total) != c.high-c.low):
+		return fmt.Sprintf("answers for all %d ads, should for %d", reply.Total, c.high-c.low)
+	case reply.Gathered:
+		return ""
 	case !reply.Known || reply.Inner != c.inner:
 		return fmt.Sprintf("known %v, inner %v, should be inner %v", reply.Known, reply.Inner, c.inner)
 	case !c.inner && int(reply.Total) != c.high-c.low:

@@ -33,22 +33,26 @@ type Index struct {
 	sample int // ads in the sample of an inner cell
 
 	cached map[*cell]*search.Holder
-	leaves cache
+	leaves cache // and tables whose holders have all ads below
 	inners cache // which are asked for more often
 
 	mirrors mirrors
+	ads     map[network.NodeID]*search.Signed
 }
 
 // A cache says what cells were made, and when to forget them.
 type cache struct {
 	queue []*cell // in the order of making
-	held  int     // ads in them
+	sizes []int   // of their ads
+	held  int     // ads in all of them
 }
 
-// maxHeld bounds the ads of cached leaves, and of cached inner cells: 7 KB
-// each. A query reads a cell from two holders at about the same time, up to 64
-// cells at once; later ones seldom read the same leaves.
-const maxHeld = 100_000
+// maxHeld bounds the ads of the cells that are cached with all ads in them, and
+// of those with a sample alone, and the ads that are kept for other cells. A
+// query reads a cell from two holders at about the same time, up to 64 cells at
+// once; later ones seldom read the same, but each ad stands in a cell of every
+// tree.
+const maxHeld = 400_000
 
 // A tree is one tree at rest.
 type tree struct {
@@ -274,23 +278,48 @@ func (x *Index) holder(c *cell) *search.Holder {
 		return h
 	}
 	now := x.world.Net.Clock()
-	in := x.copyOf(c, now.Add(age), func(n network.NodeID) *search.Signed { return x.world.Market.Ad(int(n)) })
+	in := x.copyOf(c, now.Add(age), x.ad)
+	if x.gathers(c) {
+		for _, k := range x.trees[c.id.Tree].keys[c.low:c.high] {
+			in.Gathered = append(in.Gathered, search.Lease{Ad: x.ad(k.node), From: x.world.Net.PeerID(k.node), Until: now.Add(age)})
+		}
+	}
 	h := search.NewHolder(x.schema, search.HolderConfig{LeafAds: x.leaf, MaxPerPublisher: 1 << 30, MaxBytes: 1 << 40})
 	h.Step(now, search.Restore{Copy: in})
 	x.cached[c] = h
 	kind := &x.leaves
-	if c.inner {
+	if c.inner && len(in.Gathered) == 0 {
 		kind = &x.inners
 	}
-	kind.queue = append(kind.queue, c)
-	kind.held += len(in.Leases)
-	for kind.held > maxHeld && len(kind.queue) > 1 {
-		old := kind.queue[0]
-		kind.queue = kind.queue[1:]
-		kind.held -= x.cached[old].Stats().Leases
+	for _, old := range kind.add(c, len(in.Leases)+len(in.Gathered)) {
 		delete(x.cached, old)
 	}
 	return h
+}
+
+// add notes a cell with so many ads, and returns those that are forgotten for it.
+func (k *cache) add(c *cell, ads int) (forgotten []*cell) {
+	k.queue, k.sizes, k.held = append(k.queue, c), append(k.sizes, ads), k.held+ads
+	n := 0
+	for ; k.held > maxHeld && n < len(k.queue)-1; n++ {
+		k.held -= k.sizes[n]
+	}
+	forgotten = k.queue[:n]
+	k.queue, k.sizes = k.queue[n:], k.sizes[n:]
+	return forgotten
+}
+
+// ad returns the ad of a server, the same one for all cells while there is room.
+func (x *Index) ad(n network.NodeID) *search.Signed {
+	if a := x.ads[n]; a != nil {
+		return a
+	}
+	if x.ads == nil || len(x.ads) >= maxHeld {
+		x.ads = make(map[network.NodeID]*search.Signed)
+	}
+	a := x.world.Market.Ad(int(n))
+	x.ads[n] = a
+	return a
 }
 
 // copyOf returns a cell as its holders have it, with leases that end at until.
@@ -319,6 +348,13 @@ func (x *Index) copyOf(c *cell, until time.Time, ad func(network.NodeID) *search
 		}
 	})
 	return in
+}
+
+// gathers tells whether the holders of a table answer for all cells below: not
+// where they are asked for it much.
+func (x *Index) gathers(c *cell) bool {
+	level := c.id.Prefix.Level
+	return c.inner && level > 0 && level%4 == 0 && c.high-c.low <= x.leaf*search.GatherLeaves && !x.mirrors.busy[c]
 }
 
 // each calls do for every cell that somebody holds.

@@ -47,6 +47,7 @@ type LiveStats struct {
 	Withdrawn uint64
 	Pushed    uint64 // summaries told to parents
 	Mirrored  uint64 // updates of mirrors
+	Fed       uint64 // updates of those who gather the ads of cells
 	HandedOff uint64 // inventories and copies that holders asked each other for
 	Lookups   uint64
 	LookedUp  uint64 // messages of lookups
@@ -296,11 +297,11 @@ func (n *liveNode) step(in search.HolderInput) (answer search.HolderEffect) {
 			n.mirror(e)
 		case search.Recruit:
 			n.recruit(e)
-		case search.SendReconcile, search.SendFetch:
+		case search.SendReconcile, search.SendFetch, search.SendGather:
 			if len(n.handoffs) < search.MaxHandoffs { // else repeated with the next inventory
 				n.handoffs = append(n.handoffs, e)
 			}
-		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed:
+		case search.Placing, search.PushReply, search.CellReply, search.MirrorReply, search.Inventory, search.Handed, search.GatherReply:
 			answer = e
 		}
 	}

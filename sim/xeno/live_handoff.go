@@ -42,6 +42,14 @@ func (n *liveNode) handOff() {
 			return in
 		})
 	}
+	if e, ok := e.(search.SendGather); ok {
+		in := search.Gathering{From: e.To.ID, Cell: e.Cell}
+		n.askHolder(e.To, search.Gather{From: n.contact(), Cell: e.Cell}, func(answer search.HolderEffect) search.HolderInput {
+			reply, _ := answer.(search.GatherReply)
+			in.Accepted = reply.Accepted
+			return in
+		})
+	}
 	if e, ok := e.(search.SendFetch); ok {
 		in := search.Fetched{From: e.To, Cell: e.Cell}
 		n.askHolder(e.To, search.Fetch{Cell: e.Cell, Have: e.Have}, func(answer search.HolderEffect) search.HolderInput {
@@ -56,7 +64,14 @@ func (n *liveNode) handOff() {
 func (n *liveNode) askHolder(to dht.Contact, question search.HolderInput, back func(search.HolderEffect) search.HolderInput) {
 	id, _ := n.live.net.NodeOf(to.ID)
 	var answer search.HolderEffect
-	n.request(id, func(at *liveNode) { answer = at.step(question) }, func(ok bool) {
+	n.request(id, func(at *liveNode) {
+		if g, ok := question.(search.Gather); ok {
+			if above, ok := g.Cell.Above(); !ok || !at.mayHold(g.From.ID, above) {
+				return
+			}
+		}
+		answer = at.step(question)
+	}, func(ok bool) {
 		n.handingOff = false
 		if ok {
 			n.step(back(answer))

@@ -31,7 +31,7 @@ func (l *Live) saw(client network.NodeID, seen []search.Glimpse) {
 // mirror queues an update for a mirror; one that finds no place counts as lost.
 func (n *liveNode) mirror(e search.SendMirror) {
 	if len(n.updates) >= search.MaxUpdates {
-		n.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID})
+		n.step(search.Mirrored{Cell: e.Update.Cell, From: e.To.ID, Fed: e.Update.Fed})
 		return
 	}
 	n.updates = append(n.updates, e)
@@ -44,9 +44,13 @@ func (n *liveNode) update() {
 		e := n.updates[0]
 		n.updates = slices.Delete(n.updates, 0, 1)
 		n.updating++
-		n.live.stats.Mirrored++
+		if e.Update.Fed {
+			n.live.stats.Fed++
+		} else {
+			n.live.stats.Mirrored++
+		}
 		to, _ := n.live.net.NodeOf(e.To.ID)
-		in, reply := search.Mirrored{Cell: e.Update.Cell, From: e.To.ID}, search.MirrorReply{}
+		in, reply := search.Mirrored{Cell: e.Update.Cell, From: e.To.ID, Fed: e.Update.Fed}, search.MirrorReply{}
 		n.request(to, func(at *liveNode) { reply = at.serveMirror(n.contact().ID, e.Update) }, func(ok bool) {
 			if ok {
 				in.Reply = reply
@@ -60,13 +64,18 @@ func (n *liveNode) update() {
 
 // serveMirror takes in an update from somebody who may hold the cell.
 func (n *liveNode) serveMirror(from dht.PeerID, update search.MirrorUpdate) search.MirrorReply {
-	var known []dht.Contact
-	for _, id := range n.live.net.Nearest(nil, n.id, network.Short(update.Cell.Key().Position()), dht.K) {
-		known = append(known, n.live.contact(id))
-	}
-	if !search.MayHold(from, update.Cell, known) {
+	if !n.mayHold(from, update.Cell) {
 		return search.MirrorReply{}
 	}
 	reply, _ := n.step(search.MirrorCell{From: from, Update: update}).(search.MirrorReply)
 	return reply
+}
+
+// mayHold tells whether somebody may hold a cell, as far as this node knows.
+func (n *liveNode) mayHold(id dht.PeerID, cell search.CellID) bool {
+	var known []dht.Contact
+	for _, id := range n.live.net.Nearest(nil, n.id, network.Short(cell.Key().Position()), dht.K) {
+		known = append(known, n.live.contact(id))
+	}
+	return search.MayHold(id, cell, known)
 }

@@ -94,3 +94,14 @@ func (s LiveStats) Refresh(before LiveStats, servers int, renew, passed time.Dur
 	}
 	return float64(s.Published-before.Published) / float64(servers) / (float64(passed) / float64(renew))
 }
+
+// Holding measures how many messages a node sends a minute as a holder, in the
+// mean: summaries, updates of mirrors and of those who gather, and what holders
+// ask each other for.
+func (s LiveStats) Holding(before LiveStats, nodes int, passed time.Duration) float64 {
+	if nodes == 0 || passed <= 0 {
+		return 0
+	}
+	sent := func(s LiveStats) uint64 { return s.Pushed + s.Mirrored + s.Fed + s.HandedOff }
+	return float64(sent(s)-sent(before)) / float64(nodes) / passed.Minutes()
+}

@@ -14,6 +14,7 @@ import (
 type mirrors struct {
 	asks map[*cell][search.Replicas]int // of each holder, while they are counted; else nil
 	of   map[*cell]*recruited
+	busy map[*cell]bool // those whose holders do not answer for all cells below
 }
 
 // recruited are the mirrors of one cell.
@@ -25,8 +26,29 @@ type recruited struct {
 
 // Heat forgets all mirrors and begins to count what cells are asked for.
 func (x *Index) Heat() {
-	x.mirrors = mirrors{asks: make(map[*cell][search.Replicas]int)}
+	x.mirrors = mirrors{asks: make(map[*cell][search.Replicas]int), busy: make(map[*cell]bool)}
 	x.forget()
+}
+
+// Divide notes which tables are asked for so much that their holders do not
+// answer for all cells below, if so many queries were asked since Heat and one
+// comes every interval. It tells whether there are any that did, and then begins
+// to count anew: the cells below are asked instead.
+func (x *Index) Divide(queries int, interval time.Duration) (again bool) {
+	if queries == 0 || interval <= 0 {
+		return false
+	}
+	for c, asks := range x.mirrors.asks {
+		most := float64(slices.Max(asks[:])) / float64(queries) / interval.Seconds()
+		if x.gathers(c) && most >= search.AsksPerCopy {
+			x.mirrors.busy[c], again = true, true
+		}
+	}
+	if again {
+		clear(x.mirrors.asks)
+		x.forget()
+	}
+	return again
 }
 
 // Recruit gives cells the mirrors that they have in the long run, if so many
@@ -35,7 +57,7 @@ func (x *Index) Heat() {
 // The cells that are asked for most are first.
 func (x *Index) Recruit(queries int, interval time.Duration) {
 	asks := x.mirrors.asks
-	x.mirrors = mirrors{of: make(map[*cell]*recruited)}
+	x.mirrors = mirrors{of: make(map[*cell]*recruited), busy: x.mirrors.busy}
 	if queries == 0 || interval <= 0 {
 		return
 	}

@@ -37,6 +37,9 @@ func TestMirrors(t *testing.T) {
 	seldom := busiest(w.Net, each)
 	index.Heat()
 	run()
+	for index.Divide(each, 10*time.Millisecond) {
+		run()
+	}
 	index.Recruit(each, 10*time.Millisecond)
 	run()
 	often := busiest(w.Net, each)
