@@ -110,8 +110,10 @@ const (
 	// placeBands is how many bands of latitude, and of longitude, occupancy
 	// maps have.
 	placeBands = 32
-	// axisFine is how many bands of each axis of a coordinate a key has.
-	axisFine = 8
+	// axisFine is how many bands of each axis of a coordinate a key has, and
+	// axisMiddle how many seconds from the origin the middle one of them on either
+	// side ends.
+	axisFine, axisMiddle = 8, 0.02
 	// heightBands is how many bands of its height an occupancy map has: below
 	// 1 ms, 2 ms, 4 ms and so on, the last without end.
 	heightBands = 8
@@ -152,12 +154,19 @@ func interleaveAxes(c dht.Coordinate) float64 {
 	for bit := axisFine / 2; bit > 0; bit /= 2 {
 		for axis := range c.Vec {
 			z <<= 1
-			if coordinateBand(c.Vec[axis], axisFine)&bit != 0 {
+			if axisBand(c.Vec[axis])&bit != 0 {
 				z |= 1
 			}
 		}
 	}
 	return float64(z) / (1 << 24)
+}
+
+// axisBand returns in which band of an axis x seconds lies, as a key has them:
+// near the origin, where most servers are, they are narrow, and the outermost
+// are without end. Equal ones would have most servers in two of them.
+func axisBand(x float64) int {
+	return placeBand(x/(math.Abs(x)+axisMiddle), 1, axisFine)
 }
 
 // heightBand returns in which band a height in seconds lies.

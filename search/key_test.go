@@ -22,7 +22,8 @@ func TestBoxes(t *testing.T) {
 		{DimCoordinate, func(at []float64) Value {
 			var c dht.Coordinate
 			for i := range c.Vec {
-				c.Vec[i] = (2*at[i] - 1) * coordinateSpan
+				x := 2*at[i] - 1
+				c.Vec[i] = axisMiddle * x / (1 - math.Abs(x))
 			}
 			return CoordinateAt(c)
 		}, dht.CoordinateDims},
