@@ -107,6 +107,7 @@ func (s *Seeker) witnesses() int {
 func (s *Seeker) plan(now time.Time) {
 	if s.tree != "" {
 		s.fallBack()
+		s.turn()
 		return
 	}
 	if s.outline != nil {

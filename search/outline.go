@@ -5,7 +5,6 @@ import (
 	"math"
 	"math/bits"
 	"slices"
-	"time"
 )
 
 // An outline is what a sample of all ads tells of a query. All roots have the
@@ -16,12 +15,18 @@ type outline struct {
 	sets   []sampled // the ads of the sample that satisfy each conjunct
 	drawn  float64   // ads in the sample
 	total  float64   // how many ads there are
+	leaf   float64   // how many of them a leaf has, in the mean
 	match  float64   // how much of them matches
+	chance float64   // that about so many match, and not next to none
 	// goal is how much of all ads comes before the last of the results, and
 	// front which of the sample; 1 where everything that matches is wanted, or
 	// any will do.
 	goal  float64
 	front uint64
+	ranks []int // the ads of the sample in that order
+	// seen is how many times as many ads match as the sample tells, by what was
+	// read: 1 at most.
+	seen float64
 	// near tells that who is near in place is near in network coordinate.
 	near bool
 }
@@ -48,7 +53,8 @@ func (s *Schema) outline(q Query, m Sample) *outline {
 	if len(ads) == 0 {
 		return nil
 	}
-	o := &outline{schema: s, query: q, drawn: float64(len(ads)), total: float64(max(m.Total, len(ads))), goal: 1, near: s.nearby(ads)}
+	o := &outline{schema: s, query: q, drawn: float64(len(ads)), total: float64(max(m.Total, len(ads))), goal: 1, chance: 1, seen: 1, near: s.nearby(ads)}
+	o.leaf = o.total / leavesIn(o.total, LeafAds)
 	for _, p := range Conjuncts(q.Where) {
 		c := sampled{dims: Mentioned(p)}
 		for i, ad := range ads {
@@ -58,7 +64,10 @@ func (s *Schema) outline(q Query, m Sample) *outline {
 		}
 		o.sets = append(o.sets, c)
 	}
-	o.match = o.together(o.those(func(sampled) bool { return true }))
+	all, product := o.those(func(sampled) bool { return true })
+	if o.match = o.together(all, product); all == 0 {
+		o.chance = chanceOf(o.match, o.drawn)
+	}
 	if ord := s.order(&q); q.Limit > 0 && !ord.none() {
 		o.reach(ord, ads)
 	}
@@ -128,11 +137,10 @@ func (o *outline) reach(ord order, ads []*Signed) {
 		}
 		before += own
 	}
-	for i, w := range list {
-		if float64(i)+0.5 < o.goal*o.drawn {
-			o.front |= 1 << w.ad
-		}
+	for _, w := range list {
+		o.ranks = append(o.ranks, w.ad)
 	}
+	o.mark()
 }
 
 // chancy is how unlikely it must be that the first ads in the order fail a
@@ -155,14 +163,24 @@ func (o *outline) barrier(list []ranked) (most float64) {
 }
 
 const (
-	// usualLeaf is how many ads a leaf holds, in the mean.
-	usualLeaf = GatherAds / 3
+	// usualLeaf is how many ads a leaf has, in the mean, and fewLeaves into how
+	// many a cell is divided that has few ads more than one.
+	usualLeaf, fewLeaves = GatherAds / 3, 8
 	// innerShare is how many cells are read for each leaf, inner ones included.
 	innerShare = 1.2
 	// placeAxes and coordinateAxes are how many dimensions a place and a network
 	// coordinate are worth in a tree; of the latter's axes some say little.
 	placeAxes, coordinateAxes = 2, 5
 )
+
+// leavesIn returns into how many leaves so many ads are divided, if a cell of
+// most is a leaf.
+func leavesIn(ads, most float64) float64 {
+	if ads <= most {
+		return 1
+	}
+	return max(fewLeaves, ads/usualLeaf)
+}
 
 // orders tells whether the cells of a tree differ in a dimension. Those that
 // differ in place may do so in network coordinate, too.
@@ -227,13 +245,14 @@ func (s *Schema) axesOf(t Tree) (n float64) {
 }
 
 // A prospect is what is known of the cells of a tree that are not read yet:
-// the leaves among them, how many ads the others have, and how many of those
-// surely lie within the range. part is how much of all ads does so by what the
-// root tells, 0 where it tells little.
-type prospect struct{ leaves, room, inside, part float64 }
+// the leaves among them, how many leaves' worth of ads the others have, and how
+// many of those surely lie within the range. part is how much of all ads does so
+// by what the root tells, 0 where it tells little. found is how many matches
+// there are already.
+type prospect struct{ leaves, room, inside, part, found float64 }
 
 // unseen is the prospect of a tree of which nothing was read.
-func (o *outline) unseen() prospect { return prospect{room: o.total} }
+func (o *outline) unseen() prospect { return prospect{room: o.total / o.leaf} }
 
 // estimate returns how many cells a query has still to read in a tree.
 func (o *outline) estimate(t Tree, p prospect) float64 {
@@ -255,18 +274,25 @@ func (o *outline) estimate(t Tree, p prospect) float64 {
 		passed *= o.inLeaf(o.goal, o.query.OrderBy)
 	}
 	within *= known
-	leaves := p.room / usualLeaf
+	leaves := p.room
+	if o.schema.kind(o.query.OrderBy) == KindCoordinate {
+		leaves, p.leaves = leaves+p.leaves, 0 // cells of any bound may have to be read
+	}
 	if within < 1 {
 		// Along each axis the range touches one cell more than fit into it.
 		axes := o.schema.axesOf(t)
-		touched := math.Pow(math.Pow(o.total*within/usualLeaf, 1/axes)+1, axes)
-		leaves = max(p.inside/usualLeaf, min(leaves, touched))
+		touched := math.Pow(math.Pow(o.total*within/o.leaf, 1/axes)+1, axes)
+		leaves = max(p.inside, min(leaves, touched))
 	}
-	leaves *= passed
+	reads := p.leaves + innerShare*leaves*passed
 	if o.query.Limit > 0 && o.query.OrderBy == "" {
-		leaves = min(leaves, 1+leaves*float64(o.query.Limit)*math.Sqrt(float64(len(t.Dims)))/(o.total*min(o.match, part)+0.5))
+		// Some of the cells will do, unless next to nothing matches.
+		missing := max(1, float64(o.query.Limit)-p.found)
+		some := 1 + reads*missing*math.Sqrt(float64(len(t.Dims)))/(o.total*o.seen*min(o.match, part)+0.5)
+		chance := o.chance * o.seen
+		reads = chance*min(reads, some) + (1-chance)*reads
 	}
-	return p.leaves + innerShare*leaves
+	return reads
 }
 
 // sorts tells whether the cells of a tree differ in all that a conjunct is
@@ -284,117 +310,24 @@ func (o *outline) inLeaf(part float64, dims ...string) float64 {
 			return 1
 		}
 	}
-	return 1 - math.Pow(1-min(1, part+1./64), usualLeaf)
+	return 1 - math.Pow(1-min(1, part+1./64), o.leaf)
 }
 
-// best returns the tree with the least estimate among those that are not late.
-func (s *Seeker) best() (tree string) {
-	least := math.Inf(1)
-	for _, t := range s.schema.trees {
-		reads, known := s.left(t)
-		if !known {
-			reads += rootCost
-		}
-		if reads < least && (known || !s.late[t.Name]) {
-			tree, least = t.Name, reads
-		}
+// extend notes that the order is read so far at least.
+func (o *outline) extend(goal float64) {
+	if goal = min(goal, below1); goal <= o.goal {
+		return
 	}
-	return tree
+	o.goal = goal
+	o.mark()
 }
 
-// left estimates how many cells of a tree have still to be read, and tells
-// whether its root is known.
-func (s *Seeker) left(t Tree) (reads float64, known bool) {
-	children, known := s.root(t.Name)
-	if !known {
-		return s.outline.estimate(t, s.outline.unseen()), false
-	}
-	p := prospect{part: s.partOf(t, children)}
-	inOrder := s.query.Limit > 0 && !s.order.none() && s.outline.orders(t, s.query.OrderBy)
-	needed := 1.0 // the chance that a cell must be read
-	for _, v := range s.rank() {
-		if v.cell.Tree != t.Name || v.cell.Prefix.Level == 0 || s.done(v) || !s.wants(v) {
-			continue
+// mark notes which ads of the sample come before the last of the results.
+func (o *outline) mark() {
+	o.front = 0
+	for i, ad := range o.ranks {
+		if float64(i)+0.5 < o.goal*o.drawn {
+			o.front |= 1 << ad
 		}
-		n := float64(v.summary.Count)
-		if n <= GatherAds {
-			p.leaves += needed
-		} else {
-			p.room += needed * n
-			if s.query.Limit == 0 && s.sure(t, v) {
-				p.inside += n
-			}
-		}
-		if missing := float64(s.query.Limit) - s.settled(v.bound); inOrder {
-			needed *= 1 - v.chance*min(1, v.expect/max(1, missing))
-		}
-	}
-	return s.outline.estimate(t, p), true
-}
-
-// partOf estimates how much of all ads lies within the range of a query in a
-// tree, from the buckets that the children of its root use; 0 where they tell
-// little.
-func (s *Seeker) partOf(t Tree, children []Child) float64 {
-	var own And
-	for i, c := range s.outline.sets {
-		if !s.outline.sorts(t, c) {
-			continue
-		}
-		switch s.schema.kind(dimOf(s.conjuncts[i])) {
-		case KindNumber, KindVersion, KindEnum, KindText:
-		default:
-			return 0 // a junction, or of a kind whose buckets are not those of values
-		}
-		own = append(own, s.conjuncts[i])
-	}
-	if len(own) == 0 {
-		return 0
-	}
-	ads := 0.0
-	for _, c := range children {
-		if s.schema.pruner(s.conjuncts, c.Summary) < 0 {
-			ads += float64(c.Summary.Count) * s.schema.share(own, c.Summary)
-		}
-	}
-	return min(1, ads/s.outline.total)
-}
-
-// sure tells whether all ads of a cell lie within the range of a query in a
-// tree.
-func (s *Seeker) sure(t Tree, v *visit) bool {
-	for i, c := range s.outline.sets {
-		if s.outline.sorts(t, c) && s.schema.outcomes(s.conjuncts[i], v.summary.Occupancy).no {
-			return false
-		}
-	}
-	return true
-}
-
-// rootCost is how many reads a tree must save that its root is asked when
-// another's has answered.
-const rootCost = 1.5
-
-// outlined chooses the tree by the sample, unless its root is awaited, or
-// every root was waited for in vain.
-func (s *Seeker) outlined(now time.Time) {
-	for range s.schema.trees {
-		tree := s.best()
-		if tree == "" {
-			return
-		}
-		v := s.visit(Root(tree))
-		if v.answers > 0 || v.glimpsed {
-			s.tree = tree
-			return
-		}
-		if v.lastAsk.IsZero() && !s.dead(v) {
-			return // it is asked now
-		}
-		if due := v.lastAsk.Add(2 * v.patience); !s.dead(v) && now.Before(due) {
-			s.effects = append(s.effects, Wake{At: due})
-			return
-		}
-		s.late[tree] = true
 	}
 }

@@ -150,7 +150,7 @@ func TestOutlineRoot(t *testing.T) {
 	if part != 0.01 {
 		t.Errorf("%.3f of all ads are in the range, want 0.01", part)
 	}
-	rare := s.outline.estimate(tree, prospect{room: total, part: part})
+	rare := s.outline.estimate(tree, prospect{room: total / s.outline.leaf, part: part})
 	if common := s.outline.estimate(tree, s.outline.unseen()); rare > common/2 {
 		t.Errorf("%.0f reads where the root has few, %.0f by the sample", rare, common)
 	}

@@ -188,6 +188,8 @@ type Seeker struct {
 	hinted   map[CellID]mirrored      // and their mirrors
 	outline  *outline                 // nil without a sample
 	late     map[string]bool          // trees whose roots were waited for in vain
+	turned   bool                     // to another tree than was chosen first
+	doubt    bool                     // something was read since the tree was chosen
 	sample   Sample
 	seen     []Glimpse
 	guides   guides
@@ -338,6 +340,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	r := in.Reply
 	v.mirrored.hear(in.From, r.Mirrors)
 	v.take(in.From, r, s.cfg.Young)
+	s.doubt = true
 	a := v.asks[in.From]
 	a.after = nil
 	if r.More && len(r.Ads) > 0 {

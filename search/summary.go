@@ -336,8 +336,14 @@ func (s *Schema) expect(p Predicate, m Summary, c Child) (ads, chance float64) {
 	share := s.share(p, m)
 	part := (float64(c.Matched) + samplePrior*share) / (float64(c.Sampled) + samplePrior)
 	if chance = 1; c.Matched == 0 {
-		none := usualChance * math.Pow(1-min(1, share), float64(c.Sampled))
-		chance = none / (none + 1 - usualChance)
+		chance = chanceOf(share, float64(c.Sampled))
 	}
 	return float64(m.Count) * min(1, part), chance
+}
+
+// chanceOf returns the chance that a range has matches, about the share that is
+// thought, if none of so many ads of a sample matches.
+func chanceOf(share, sampled float64) float64 {
+	none := usualChance * math.Pow(1-min(1, share), sampled)
+	return none / (none + 1 - usualChance)
 }

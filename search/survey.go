@@ -168,10 +168,10 @@ func (v *survey) prospect() (p prospect) {
 	for _, b := range v.branches {
 		switch {
 		case b.sure:
-		case b.count <= LeafAds:
+		case b.count <= GatherAds:
 			p.leaves++
 		default:
-			p.room += b.count
+			p.room += leavesIn(b.count, GatherAds)
 		}
 	}
 	return p
@@ -232,7 +232,7 @@ func (m surveys) sum(v *survey) (e Estimate, open []branch) {
 // has.
 func (t stratum) gain(b branch, even bool) float64 {
 	seen := min(b.count, maxSampled) // of an inner cell the sample
-	if b.count <= LeafAds {
+	if b.count <= GatherAds {
 		seen = b.count
 	}
 	own := stratum{rest: b.count - seen, sampled: seen, guess: t.part()}
