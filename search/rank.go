@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"math"
 	"math/bits"
+	"slices"
 	"time"
+
+	"github.com/xenoserver/xeno/dht"
 )
 
 // An order compares ads as a query wants them. Rank is a number that never
@@ -81,7 +84,7 @@ func (o order) compare(a, b standing) int {
 	return a.hash.Compare(b.hash)
 }
 
-// bound returns the best rank that an ad of a range can have.
+// bound returns the best rank that a match of a range can have.
 func (o order) bound(m Summary) float64 {
 	if o.none() {
 		return 0
@@ -99,11 +102,24 @@ func (o order) bound(m Summary) float64 {
 	return float64(bits.TrailingZeros64(set)) / 64
 }
 
+// latencyBound is bound by latency. What must be near to other hosts, too, may
+// not be as near to the origin as others of the range.
 func (o order) latencyBound(occupancy []uint64) float64 {
 	if o.query.Desc {
 		return math.Inf(-1)
 	}
-	return latencyStep(o.schema.leastRTT(o.index, occupancy, *o.query.Origin))
+	origin := *o.query.Origin
+	least := o.schema.leastRTT(o.index, occupancy, origin)
+	for _, p := range Conjuncts(o.query.Where) {
+		rtt, ok := p.(RTT)
+		if !ok || rtt.Dim != o.dim.Name {
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(rtt.To), func(c dht.Coordinate) bool { return c == origin })
+		beside := o.schema.leastBeside(o.index, occupancy, origin, others, rtt.Most)
+		least = max(least, beside+o.schema.leastHeight(o.index, occupancy)+origin.Height-2e-9)
+	}
+	return latencyStep(least)
 }
 
 // latencyStep is the rank of a predicted round trip time in seconds: whole

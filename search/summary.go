@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"time"
 
 	"github.com/xenoserver/xeno/dht"
 )
@@ -218,7 +219,46 @@ func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
 			return false
 		}
 	}
-	return true
+	if len(rtt.To) < 2 {
+		return true
+	}
+	most := rtt.Most.Seconds() + 1e-9 - s.leastHeight(i, occupancy) - rtt.To[0].Height
+	return s.leastBeside(i, occupancy, rtt.To[0], rtt.To[1:], rtt.Most) <= most
+}
+
+// leastBeside bounds the distance in seconds, without heights, from a coordinate
+// to those in the occupied bands of dimension i from below that several hosts are
+// near to. If such a one is r[j] from the j-th of k-1 at most, and m is the mean
+// of these and the coordinate, then the sum of the squares of all k distances is
+// k times that of its distance from m, and those of theirs (Huygens and Steiner).
+func (s *Schema) leastBeside(i int, occupancy []uint64, from dht.Coordinate, hosts []dht.Coordinate, within time.Duration) float64 {
+	k, mean := float64(len(hosts)+1), from.Vec
+	for _, to := range hosts {
+		for axis, x := range to.Vec {
+			mean[axis] += x
+		}
+	}
+	squares := 0.0
+	for axis := range mean {
+		mean[axis] /= k
+		gap, own := axisGap(occupancy[s.axes[i]+axis], mean[axis]), from.Vec[axis]-mean[axis]
+		squares += k*gap*gap + own*own
+	}
+	height := s.leastHeight(i, occupancy)
+	for _, to := range hosts {
+		for axis, x := range to.Vec {
+			squares += (x - mean[axis]) * (x - mean[axis])
+		}
+		r := max(0, within.Seconds()+1e-8-height-to.Height)
+		squares -= r * r
+	}
+	return math.Sqrt(max(0, squares-1e-12))
+}
+
+// leastHeight returns the least height of a coordinate in the occupied bands of
+// dimension i.
+func (s *Schema) leastHeight(i int, occupancy []uint64) float64 {
+	return heightLeast(bits.TrailingZeros64(occupancy[i] | 1<<(heightBands-1)))
 }
 
 // withinBands returns which of n bands of latitude and of longitude the circle
@@ -274,8 +314,7 @@ func (s *Schema) leastRTT(i int, occupancy []uint64, to dht.Coordinate) float64 
 		gap := axisGap(occupancy[s.axes[i]+axis], x)
 		sum += gap * gap
 	}
-	height := heightLeast(bits.TrailingZeros64(occupancy[i] | 1<<(heightBands-1)))
-	return max(0, math.Sqrt(sum)+height+to.Height-1e-9)
+	return max(0, math.Sqrt(sum)+s.leastHeight(i, occupancy)+to.Height-1e-9)
 }
 
 // axisGap is how far x is from the nearest occupied band of an axis; the
