@@ -48,7 +48,7 @@ func TestAmidst(t *testing.T) {
 	can := func(ads []dht.Coordinate, most time.Duration, to ...dht.Coordinate) bool {
 		m := s.NewSummary()
 		for _, at := range ads {
-			s.add(&m, &Ad{Attributes: map[string]Value{DimCoordinate: CoordinateAt(at)}})
+			s.add(&m, &Ad{Attributes: AttributesOf(map[string]Value{DimCoordinate: CoordinateAt(at)})})
 		}
 		return s.CanMatch(RTT{DimCoordinate, to, most}, m)
 	}

@@ -33,6 +33,9 @@ func (h Hash) fraction() float64 { return float64(binary.BigEndian.Uint64(h[:8])
 func (h Hash) String() string { return hex.EncodeToString(h[:8]) }
 
 const (
+	// keyLayout tells how keys are made: whoever makes others would look for ads
+	// where they are not. 2: bands of coordinates that are narrow near the origin.
+	keyLayout = 2
 	// keyBytes is the length of a key: 4 to 24 bits of values, and at least
 	// 72 bits of hash, more than anybody can collide on purpose 256 times.
 	keyBytes = 12

@@ -172,6 +172,7 @@ func (s *Schema) Fingerprint() uint64 { return s.fingerprint }
 // hash covers everything that keys and summaries depend on.
 func (s *Schema) hash() uint64 {
 	h := sha256.New()
+	fmt.Fprintf(h, "keys %d\n", keyLayout)
 	for _, d := range s.dims {
 		fmt.Fprintf(h, "%q %q %q %v %v %q %q\n", d.Name, d.Kind, d.Unit, d.Min, d.Max, d.Scale, d.Values)
 	}
