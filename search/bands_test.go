@@ -70,7 +70,7 @@ func TestAmidst(t *testing.T) {
 			t.Fatalf("%v is within %s of %v, and left out", at, most, to)
 		}
 		q := Query{Where: RTT{DimCoordinate, to, most}, OrderBy: DimCoordinate, Origin: &to[0], Limit: 1}
-		ad := &Signed{Ad: &Ad{Attributes: map[string]Value{DimCoordinate: CoordinateAt(at)}}}
+		ad := &Signed{Ad: &Ad{Attributes: AttributesOf(map[string]Value{DimCoordinate: CoordinateAt(at)})}}
 		if o := s.order(&q); o.bound(s.SummaryOf(ad)) > o.standing(ad).rank {
 			t.Fatalf("%v is within %s of %v, at %g, and bounded by %g", at, most, to, o.standing(ad).rank, o.bound(s.SummaryOf(ad)))
 		}
