@@ -292,7 +292,10 @@ func (s *Seeker) settled(bound float64) float64 {
 func (s *Seeker) ask(now time.Time, v *visit) (wake time.Time) {
 	s.turnPages(now, v)
 	replicas := s.replicas(v)
-	if len(v.contacts) == 0 && s.guides.speaking(now) {
+	if len(v.contacts) == 0 && v.cell.Prefix.Level == 0 {
+		s.consult(now)
+	}
+	if s.guides.speaking(now) && (len(v.contacts) == 0 || s.listens(v)) {
 		return s.guides.until
 	}
 	missing := v.wanted(replicas) - v.answers - v.pending

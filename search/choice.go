@@ -42,11 +42,11 @@ func (m *mirrored) add(told Mirrors, teller dht.PeerID, heard bool) {
 	}
 }
 
-// known returns what later queries should know of the mirrors that one teller
-// named: the last ones, as they are drawn anew each time.
-func (m *mirrored) known(teller dht.PeerID) (out Mirrors) {
+// known returns what others should know of the mirrors that holders named: the
+// last ones, as they are drawn anew each time.
+func (m *mirrored) known() (out Mirrors) {
 	for i := len(m.sources) - 1; i >= 0 && len(out.List) < maxMirrors; i-- {
-		if m.sources[i].teller == teller {
+		if m.sources[i].teller.IsZero() {
 			out.List, out.All = append(out.List, m.sources[i].Mirror), m.all
 		}
 	}
@@ -66,11 +66,7 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	holders := v.contacts[:min(len(v.contacts), Replicas)]
 	var able []source
 	if int(draw>>32%uint64(m.all+len(holders))) < m.all {
-		for _, c := range m.sources {
-			if v.asks[c.ID] == nil && v.asks[c.Of] == nil && !slices.ContainsFunc(m.asked, c.same) {
-				able = append(able, c)
-			}
-		}
+		able = v.able()
 	}
 	mirror := len(able) > 0
 	if !mirror {
@@ -95,33 +91,68 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	return best.Contact, true
 }
 
+// able returns the mirrors that may be asked beside those who were: of these
+// the ones that leave another to be asked then, where there are such.
+func (v *visit) able() (able []source) {
+	for _, c := range v.mirrored.sources {
+		if v.asks[c.ID] == nil && v.asks[c.Of] == nil && v.asks[c.teller] == nil && !slices.ContainsFunc(v.mirrored.asked, c.same) {
+			able = append(able, c)
+		}
+	}
+	var paired []source
+	for _, c := range able {
+		if slices.ContainsFunc(able, func(d source) bool { return !c.same(d) }) {
+			paired = append(paired, c)
+		}
+	}
+	if len(paired) > 0 {
+		return paired
+	}
+	return able
+}
+
 // patiently is how much longer than for an answer a query waits for somebody
 // to name another mirror: a holder that is asked instead is asked by many.
 const patiently = 2
 
-// awaits tells whether another holder of the table above may soon name mirrors
-// of a cell: of those that are known one teller's was asked already.
+// awaits tells whether somebody else may soon name mirrors of a cell, where those
+// that are known and were not asked rest on the word of one who was: another
+// guide, or another holder of the table above. Where any matches will do the
+// second answer is a guess, and waits for the first.
 func (s *Seeker) awaits(now time.Time, v *visit) bool {
 	m := &v.mirrored
 	if len(m.asked) == 0 || m.useless || v.weak || now.Sub(v.lastAsk) >= patiently*v.patience {
 		return false
 	}
-	prefix, _ := v.cell.Prefix.Parent()
-	above := s.visits[CellID{Tree: v.cell.Tree, Prefix: prefix}]
-	if v.cell.Prefix.Level == 0 || above == nil || above.pending == 0 && (above.glimpsed || above.answers >= s.replicas(above)) {
+	if slices.ContainsFunc(m.sources, func(c source) bool { return !slices.ContainsFunc(m.asked, c.same) }) {
 		return false
 	}
-	return !slices.ContainsFunc(m.sources, func(c source) bool { return !slices.ContainsFunc(m.asked, c.same) })
+	if s.lazy() && v.answers == 0 {
+		return true
+	}
+	if v.cell.Prefix.Level == 0 {
+		return s.guides.speaking(now)
+	}
+	prefix, _ := v.cell.Prefix.Parent()
+	above := s.visits[CellID{Tree: v.cell.Tree, Prefix: prefix}]
+	return above != nil && (above.pending > 0 || !above.glimpsed && above.answers < s.replicas(above))
 }
 
-// same tells whether one liar may stand behind both sources.
+// listens tells whether the other guide may name mirrors of a root, where the
+// first knows only those of others.
+func (s *Seeker) listens(v *visit) bool {
+	return v.cell.Prefix.Level == 0 && len(v.asks) == 0 && len(v.mirrored.sources) == 0 && s.guides.hot
+}
+
+// same tells whether one liar may stand behind both sources: who recruited them
+// or who named them, which may be a holder of both the cell and the table above.
 func (c source) same(d source) bool {
-	return c.Of == d.Of || !c.teller.IsZero() && c.teller == d.teller
+	return c.Of == d.Of || c.Of == d.teller || c.teller == d.Of || !c.teller.IsZero() && c.teller == d.teller
 }
 
-// spoken tells whether a mirror speaks for a holder already.
+// spoken tells whether a mirror speaks for a holder already, or was named by it.
 func (m *mirrored) spoken(holder dht.PeerID) bool {
-	return slices.ContainsFunc(m.asked, func(s source) bool { return s.Of == holder })
+	return slices.ContainsFunc(m.asked, func(s source) bool { return s.Of == holder || s.teller == holder })
 }
 
 // draw returns a number that depends on the query's seed, the cell and how many
@@ -160,14 +191,14 @@ func (m *mirrored) hear(from dht.PeerID, told Mirrors) {
 	m.add(own, teller, true)
 }
 
-// own returns what was heard in this query of the mirrors of a cell itself, of
-// each who answers for it apart.
-func (m *mirrored) own(now time.Time) (told []Testimony) {
+// told returns what is known of some mirrors of a cell itself, of each who answers
+// for them apart.
+func (m *mirrored) told(now time.Time, which func(source) bool) (told []Testimony) {
 	for _, s := range m.sources {
-		if !s.heard {
+		if !which(s) {
 			continue
 		}
-		i := slices.IndexFunc(told, func(t Testimony) bool { return t.Teller == s.teller })
+		i := slices.IndexFunc(told, func(t Testimony) bool { return t.Teller == s.teller && t.by() == s.by() })
 		if i < 0 {
 			i = len(told)
 			told = append(told, Testimony{Teller: s.teller, At: now, About: []About{{Index: Itself}}})
@@ -212,17 +243,51 @@ func see(seen []Glimpse, known map[CellID]Glimpse, g Glimpse) []Glimpse {
 		seen = slices.Delete(seen, at, at+1)
 	}
 	for _, t := range before {
-		if len(g.Told) < maxTold && g.Told[0].At.Sub(t.At) < GlimpseTTL {
+		alike := 0
+		for _, have := range g.Told {
+			if have.by() == t.by() && have.itself() == t.itself() {
+				alike++
+			}
+		}
+		if len(g.Told) < maxTold && alike < t.most() && g.Told[0].At.Sub(t.At) < GlimpseTTL {
 			g.Told = append(g.Told, t)
 		}
 	}
 	return append(seen, g)
 }
 
+// itself tells whether a testimony is about the cell alone.
+func (t Testimony) itself() bool { return len(t.About) > 0 && t.About[0].Index == Itself }
+
+// most is how many such testimonies of one teller are remembered.
+func (t Testimony) most() int {
+	if t.itself() {
+		return maxAlike
+	}
+	return maxTables
+}
+
+// by returns who answers for a testimony: who gave it, or the holder whose
+// mirrors they are.
+func (t Testimony) by() dht.PeerID {
+	if t.Teller.IsZero() && len(t.About) > 0 && len(t.About[0].Mirrors.List) > 0 {
+		return t.About[0].Mirrors.List[0].Of
+	}
+	return t.Teller
+}
+
+// by returns who answers for a mirror.
+func (c source) by() dht.PeerID {
+	if c.teller.IsZero() {
+		return c.Of
+	}
+	return c.teller
+}
+
 // glimpse returns what a reply tells for later queries, to which the counts of
 // this one's matches mean nothing.
 func glimpse(now time.Time, v *visit, teller dht.PeerID, r *CellReply) Glimpse {
-	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(dht.PeerID{}), Children: slices.Clone(r.Children)}
+	g := Glimpse{Cell: v.cell, Holders: slices.Clone(v.contacts), Mirrors: v.mirrored.known(), Children: slices.Clone(r.Children)}
 	t := Testimony{Teller: teller, At: now}
 	for i := range g.Children {
 		c := &g.Children[i]
@@ -253,13 +318,12 @@ func (s *Seeker) recall(v *visit, told []Testimony) {
 
 // remembered returns what later queries should know: what was seen of inner
 // cells, the mirrors that cells named of themselves, and who answers for the
-// roots of which guides told, so that these are not asked again. Of their
-// mirrors those are remembered that one guide named.
+// roots of which guides told, so that these are not asked again.
 func (s *Seeker) remembered(now time.Time) []Glimpse {
 	seen := s.seen
 	for _, v := range s.list {
 		// What is known of a table grows old, unless it was read.
-		if told := v.mirrored.own(now); len(told) > 0 && (v.inner || len(s.cfg.Known[v.cell].Children) == 0) {
+		if told := v.mirrored.told(now, func(c source) bool { return c.heard }); len(told) > 0 && (v.inner || len(s.cfg.Known[v.cell].Children) == 0) {
 			g := Glimpse{Cell: v.cell, Told: told}
 			if v.cell.Prefix.Level == 0 { // no table says who holds it
 				g.Holders = slices.Clone(v.contacts)
@@ -271,10 +335,8 @@ func (s *Seeker) remembered(now time.Time) []Glimpse {
 		root := Root(t.Name)
 		if _, known := s.cfg.Known[root]; !known && len(s.hints[root]) > 0 && !slices.ContainsFunc(seen, func(g Glimpse) bool { return g.Cell == root }) {
 			g := Glimpse{Cell: root, Holders: slices.Clone(s.hints[root])}
-			if hinted := s.hinted[root]; len(hinted.sources) > 0 {
-				g.Teller = hinted.sources[0].teller
-				g.Mirrors = hinted.known(g.Teller)
-			}
+			hinted := s.hinted[root]
+			g.Told = hinted.told(now, func(source) bool { return true })
 			seen = append(seen, g)
 		}
 	}

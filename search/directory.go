@@ -43,7 +43,7 @@ func (d *Directory) Saw(now time.Time, seen []Glimpse) {
 	for _, g := range seen {
 		var holders []dht.PeerID
 		for _, m := range g.Mirrors.List {
-			if g.Teller.IsZero() && !slices.Contains(holders, m.Of) {
+			if !slices.Contains(holders, m.Of) {
 				holders = append(holders, m.Of)
 			}
 		}

@@ -161,10 +161,14 @@ const (
 	// maxMirrors is how many mirrors a reply names.
 	maxMirrors = 8
 	// maxSources bounds the mirrors of a cell that a query chooses from: what
-	// eight answers name, of guides, of holders and remembered.
-	maxSources = 8 * maxMirrors
+	// sixteen answers name, of guides, of holders and remembered.
+	maxSources = maxTold * maxMirrors
 	// maxTold is how many testimonies about the mirrors of a cell are remembered.
-	maxTold = 8
+	maxTold = 16
+	// maxAlike and maxTables are how many of them may be one teller's, since two
+	// answers about a cell take two tellers: about the cell itself, and about those
+	// below, which is more. Who remembers more mirrors asks each less often.
+	maxAlike, maxTables = 4, 2
 	// maxReported bounds the asks that a mirror says it answered since it was
 	// refreshed: it could lie to have others recruited.
 	maxReported = 50

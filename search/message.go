@@ -82,8 +82,7 @@ type Child struct {
 type Glimpse struct {
 	Cell     CellID
 	Holders  []dht.Contact
-	Mirrors  Mirrors
-	Teller   dht.PeerID  // the guide whose word the mirrors are; zero: nobody's
+	Mirrors  Mirrors     // which a guide names, or holders named to this participant
 	Children []Child     // of an inner cell, all of them, without mirrors; none: not known
 	Told     []Testimony // of mirrors of the cell and of those below, the last first
 }

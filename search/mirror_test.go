@@ -564,7 +564,8 @@ func TestDirectory(t *testing.T) {
 	if got := asker.Recall(now, root); got.All != 7 || len(got.List) != 1 || got.List[0].Of != from[1] || len(asker.roots) != 1 {
 		t.Errorf("from a query: %+v", got)
 	}
-	seen.Teller, asker = from[0], Directory{}
+	seen = Glimpse{Cell: root, Told: []Testimony{{Teller: from[0], At: now, About: []About{{Itself, seen.Mirrors}}}}}
+	asker = Directory{}
 	if asker.Saw(now, []Glimpse{seen}); len(asker.roots) > 0 {
 		t.Error("a guide's word is passed on")
 	}

@@ -259,7 +259,14 @@ func (s *Seeker) start(now time.Time) {
 	for _, t := range s.trees {
 		unknown = len(s.visit(Root(t)).contacts) == 0 || unknown
 	}
-	if !unknown {
+	if unknown {
+		s.consult(now)
+	}
+}
+
+// consult asks the guides who holds the roots, once.
+func (s *Seeker) consult(now time.Time) {
+	if s.guides.awaited != nil {
 		return
 	}
 	asked := s.guides.consult(s.schema, s.cfg.Guides, s.cfg.Seed, now.Add(s.cfg.Hedge))
@@ -282,6 +289,7 @@ func (s *Seeker) listen(in Guided) {
 		hinted := s.hinted[g.Cell]
 		hinted.meet(g.Mirrors, in.From)
 		s.hinted[g.Cell] = hinted
+		s.guides.hot = s.guides.hot || len(g.Mirrors.List) > 0
 		if v := s.visits[g.Cell]; v != nil {
 			v.meet(g.Holders, s.cfg.Near)
 			v.mirrored.meet(g.Mirrors, in.From)
@@ -303,7 +311,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 		v.mirrored.sources, v.mirrored.all = slices.Clone(s.hinted[cell].sources), s.hinted[cell].all
 		if g, ok := s.cfg.Known[cell]; ok && (s.tree == "" || s.tree == cell.Tree) {
 			v.meet(g.Holders, s.cfg.Near)
-			v.mirrored.meet(g.Mirrors, g.Teller)
+			v.mirrored.meet(g.Mirrors, dht.PeerID{})
 			v.glimpsed, v.children = len(g.Children) > 0, g.Children
 			s.descend(v, dht.PeerID{}, g.Children)
 			s.recall(v, g.Told)
