@@ -12,6 +12,10 @@ import (
 // heatQueries is how many queries tell what cells are asked for much.
 const heatQueries = 1000
 
+// heatRounds is how often mirrors are recruited anew: who has mirrors to ask hears
+// other answers first, and may then read other cells, which holders would notice.
+const heatRounds = 2
+
 // heat gives cells the mirrors that they have where queries like those of a
 // class come at the scenario's interval for long, from many clients or, if there
 // are any, from these. A network at rest has no past in which it could have
@@ -23,9 +27,9 @@ func (r *repetition) heat(ctx context.Context, x *xeno.Xeno, class string, clien
 	if interval.Seconds()*search.AsksPerCopy >= 1 {
 		queries = nil // a query asks a holder about once: none needs a mirror
 	}
-	for again := true; again; again = r.index.Divide(len(queries), interval) { // at most a level of tables at a time
-		x.Forget()
-		rng := stream(r.seed, streamHeat)
+	rng := stream(r.seed, streamHeat)
+	for round := 0; round < heatRounds; {
+		r.index.Count()
 		r.world.Net.ResetLoads()
 		for i, q := range queries {
 			client := r.client(rng.IntN)
@@ -36,8 +40,11 @@ func (r *repetition) heat(ctx context.Context, x *xeno.Xeno, class string, clien
 				return err
 			}
 		}
+		if !r.index.Divide(len(queries), interval) { // true for a level of tables at a time
+			r.index.Recruit(len(queries), interval)
+			round++
+		}
+		x.Forget()
 	}
-	r.index.Recruit(len(queries), interval)
-	x.Forget()
 	return nil
 }

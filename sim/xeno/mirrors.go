@@ -26,13 +26,18 @@ type recruited struct {
 
 // Heat forgets all mirrors and begins to count what cells are asked for.
 func (x *Index) Heat() {
-	x.mirrors = mirrors{asks: make(map[*cell][search.Replicas]int), busy: make(map[*cell]bool)}
+	x.mirrors = mirrors{busy: make(map[*cell]bool)}
 	x.forget()
+	x.Count()
 }
 
+// Count begins to count what cells are asked for, with the mirrors that there
+// are.
+func (x *Index) Count() { x.mirrors.asks = make(map[*cell][search.Replicas]int) }
+
 // Divide notes which tables are asked for so much that their holders do not
-// answer for all cells below, if so many queries were asked since Heat and one
-// comes every interval. It tells whether there are any that did, and then begins
+// answer for all cells below, if so many queries were asked since Heat or Count
+// and one comes every interval. It tells whether there are any that did, and then begins
 // to count anew: the cells below are asked instead.
 func (x *Index) Divide(queries int, interval time.Duration) (again bool) {
 	if queries == 0 || interval <= 0 {
@@ -45,14 +50,14 @@ func (x *Index) Divide(queries int, interval time.Duration) (again bool) {
 		}
 	}
 	if again {
-		clear(x.mirrors.asks)
 		x.forget()
+		x.Count()
 	}
 	return again
 }
 
 // Recruit gives cells the mirrors that they have in the long run, if so many
-// queries were asked since Heat, when the network's loads began too, and one
+// queries were asked since Heat or Count, when the network's loads began too, and one
 // comes every interval. Nodes that are not busy are taken where such are found.
 // The cells that are asked for most are first.
 func (x *Index) Recruit(queries int, interval time.Duration) {
