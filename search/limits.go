@@ -149,9 +149,9 @@ const (
 	// about one second to begin.
 	heatTicks = 10
 	// MaxMirrors bounds the mirrors of a cell that one holder recruits: with four
-	// holders no participant has a hand in more than 1/256 of what is asked of
+	// holders no participant has a hand in more than 1/320 of what is asked of
 	// one cell.
-	MaxMirrors = 64
+	MaxMirrors = 80
 	// maxRecruits bounds those that are recruited in one tick, since each copies
 	// the cell.
 	maxRecruits = 8

@@ -15,8 +15,8 @@ func TestWanted(t *testing.T) {
 		{"nobody", [search.Replicas]float64{}, [search.Replicas]int{}},
 		{"few", [search.Replicas]float64{0.9, 0.5, 0, 0.9}, [search.Replicas]int{}},
 		{"one holder", [search.Replicas]float64{8, 0, 0, 0}, [search.Replicas]int{8, 0, 0, 0}},
-		{"more than they may", [search.Replicas]float64{1000, 900, 500, 300}, [search.Replicas]int{64, 64, 64, 64}},
-		{"one has all it may, the others get more", [search.Replicas]float64{200, 40, 40, 40}, [search.Replicas]int{64, 64, 64, 64}},
+		{"more than they may", [search.Replicas]float64{1000, 900, 500, 300}, [search.Replicas]int{80, 80, 80, 80}},
+		{"one has all it may, the others get more", [search.Replicas]float64{200, 60, 60, 60}, [search.Replicas]int{80, 80, 80, 80}},
 	} {
 		if got := wanted(c.in); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
