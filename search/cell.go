@@ -9,13 +9,6 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
-// A lease is an ad in a cell, until its publisher should have renewed it.
-type lease struct {
-	ad    *Signed
-	from  dht.PeerID
-	until time.Time
-}
-
 // An entry is what one holder of a child cell told of it. The parent's own
 // entry, of the zero holder, stands for ads that it sent down itself.
 type entry struct {

@@ -19,16 +19,15 @@ const (
 	bytesSample     = 200      // one query of one algorithm, with its answer by the oracle
 	bytesRival      = 500      // what a rival's index keeps of a server
 	bytesIndex      = 2_500    // what Xeno's index keeps of a server
-	bytesCached     = 14_000   // an advertisement in a cell that was asked for
-	maxCached       = 100_000  // how many of these are kept, at most
-	cachedOf        = 20       // and for each server: trees
+	bytesCached     = 4_000    // an advertisement in cells that were asked for
+	maxCached       = 500_000  // how many of these are kept, at most
 )
 
 // bytesOf returns what an algorithm keeps for each server: its index. They run
 // one after the other, so the largest counts.
 func bytesOf(algorithm string, nodes int64) int64 {
 	if algorithm == algorithmXeno {
-		return bytesIndex*nodes + bytesCached*min(maxCached, cachedOf*nodes)
+		return bytesIndex*nodes + bytesCached*min(maxCached, nodes)
 	}
 	return bytesRival * nodes
 }
