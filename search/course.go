@@ -122,8 +122,9 @@ func (s *Seeker) outlined(now time.Time) {
 
 const (
 	// turnGain is how many times fewer reads than its tree has left another one
-	// must promise: what was not read yet always looks better.
-	turnGain = 1.5
+	// must promise: what was not read yet always looks better. Where everything
+	// is wanted what was found saves nothing of it, and turnAll counts.
+	turnGain, turnAll = 1.5, 2
 	// turnLeast is how many reads must be left that other trees are looked at.
 	turnLeast = 4
 	// evidencePrior is how many matches as expected what the sample tells weighs
@@ -155,7 +156,11 @@ func (s *Seeker) turn() {
 	if !known {
 		reads += rootCost
 	}
-	if turnGain*reads < left {
+	gain := turnGain
+	if s.query.Limit == 0 {
+		gain = turnAll
+	}
+	if gain*reads < left {
 		s.tree, s.turned = tree, true
 		s.visit(Root(tree))
 	}
