@@ -32,7 +32,7 @@ type feed struct {
 // gatherHere takes in that somebody wants to be told of a cell's ads.
 func (h *Holder) gatherHere(now time.Time, in Gather) {
 	c := h.cells[in.Cell]
-	if c == nil || in.Cell.Tree == "" || in.Cell.Prefix.Level == 0 || !c.knowsAll(now) {
+	if c == nil || in.Cell.Tree == "" || in.Cell.Prefix.Level == 0 || !c.knowsAll(now) || h.around.closer(c.at) >= Replicas {
 		h.effects = append(h.effects, GatherReply{})
 		return
 	}

@@ -46,13 +46,14 @@ type gathering struct {
 
 // A portion is one cell below, and who tells of its ads.
 type portion struct {
-	cell  CellID
-	slot  int
-	copy  *replica   // nil: none yet
-	next  *replica   // of another holder than copy, until it is whole; may be nil
-	from  dht.PeerID // who was asked last
-	asked time.Time
-	tries int
+	cell   CellID
+	slot   int
+	copy   *replica   // nil: none yet
+	next   *replica   // of another holder than copy, until it is whole; may be nil
+	from   dht.PeerID // who was asked last
+	asked  time.Time
+	looked time.Time // when the holders were looked at last
+	tries  int
 }
 
 // whole tells whether everything in the cell is known.
@@ -227,29 +228,40 @@ func (h *Holder) gather(now time.Time, c *cell) {
 	}
 	asks := 0
 	for _, p := range g.portions {
-		if asks < maxGatherAsks && p.silent(now) && now.Sub(p.asked) >= gatherPause && h.gathered < maxGatheredBytes {
-			asks += h.askFor(now, c, p)
+		if asks == maxGatherAsks || h.gathered >= maxGatheredBytes || now.Sub(later(p.looked, p.asked)) < gatherPause {
+			continue
+		}
+		p.looked = now
+		if holders := h.holdersOf(c, p); len(holders) > 0 && (p.silent(now) || !p.toldBy(holders)) {
+			h.askFor(now, c, p, holders)
+			asks++
 		}
 	}
 }
 
-// askFor asks one of the holders of a cell below to tell of its ads: each
-// holder of the table another one, and the next one where that is no use.
-func (h *Holder) askFor(now time.Time, c *cell, p *portion) (asked int) {
-	var holders []dht.Contact
+// holdersOf returns the closest of the holders of a cell below that told of
+// themselves, but for this one. Who was one and is not among them any more is
+// not told of new ads.
+func (h *Holder) holdersOf(c *cell, p *portion) (holders []dht.Contact) {
 	for _, e := range c.children[p.slot] {
 		if id := e.holder.ID; !id.IsZero() && id != h.cfg.Self {
 			holders = append(holders, e.holder)
 		}
 	}
-	holders = closest(p.cell, holders)
-	if len(holders) == 0 {
-		return 0
-	}
+	return closest(p.cell, holders)
+}
+
+// toldBy tells whether one of some holders tells of the ads.
+func (p *portion) toldBy(holders []dht.Contact) bool {
+	return p.copy != nil && slices.ContainsFunc(holders, func(c dht.Contact) bool { return c.ID == p.copy.of })
+}
+
+// askFor asks one of the holders of a cell below to tell of its ads: each
+// holder of the table another one, and the next one where that is no use.
+func (h *Holder) askFor(now time.Time, c *cell, p *portion, holders []dht.Contact) {
 	to := holders[(h.around.closer(c.at)+p.tries)%len(holders)]
 	p.from, p.asked, p.tries = to.ID, now, p.tries+1
 	h.effects = append(h.effects, SendGather{To: to, Cell: p.cell})
-	return 1
 }
 
 // scatter forgets what a table gathered.
@@ -270,7 +282,7 @@ func (h *Holder) gatheringFrom(in Gathering) {
 		return
 	}
 	if p, _ := h.portionOf(in.Cell); p != nil && p.from == in.From {
-		p.asked = p.asked.Add(-gatherPause / 2)
+		p.asked, p.looked = p.asked.Add(-gatherPause/2), p.looked.Add(-gatherPause/2)
 	}
 }
 
