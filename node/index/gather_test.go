@@ -15,7 +15,10 @@ import (
 func TestGather(t *testing.T) { synctest.Test(t, testGather) }
 
 func testGather(t *testing.T) {
-	const hosts, servers = 16, 40
+	hosts, servers, rounds := 16, 40, 15
+	if testing.Short() { // the race detector takes ten times as long
+		hosts, rounds = 10, 5
+	}
 	c := start(t, hosts, func(_ int, cfg *index.Config) { cfg.LeafAds = 8 })
 	rng := rand.New(rand.NewPCG(6, 6))
 	var ads []*search.Signed
@@ -27,7 +30,7 @@ func testGather(t *testing.T) {
 	}
 	settle(t, c.services)
 	time.Sleep(9 * time.Minute) // until no cell is young
-	for round := range 15 {
+	for round := range rounds {
 		q := search.Query{
 			Where:   search.Compare{Dim: "free_cpu", Op: search.OpGreaterEqual, Value: search.Number(float64(round % 10))},
 			OrderBy: "price_hour", Limit: 5,
@@ -55,7 +58,7 @@ func testGather(t *testing.T) {
 		gathering, feeding, summed = gathering+st.Gathering, feeding+st.Feeding, summed+st.Summed
 	}
 	t.Logf("%d tables have the ads below, told by %d; %d answers were for all of them", gathering, feeding, summed)
-	if gathering < 20 || feeding < gathering || summed < 10 {
-		t.Error("want at least 20 tables, told by as many, and 10 answers")
+	if gathering < 20 || feeding < gathering || summed < uint64(rounds)/2 {
+		t.Error("want at least 20 tables, told by as many, and answers for all")
 	}
 }
