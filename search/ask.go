@@ -41,6 +41,7 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 	ord, table := h.schema.order(&q.Query), inner && c.id.Prefix.table()
 	var matches []*Signed
 	var sample census
+	t, _ := h.schema.Tree(c.id.Tree)
 	consider := func(l lease) {
 		if !now.Before(l.until) {
 			return
@@ -51,8 +52,8 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 			reply.Sample = append(reply.Sample, ad) // leases are in the order of hashes
 		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
-		if inner {
-			sample.count(h.schema, c.id, ad, match)
+		if inner && c.id.Tree != "" {
+			sample = append(sample, sampledKey{h.schema.KeyOf(t, ad), match})
 		}
 		if match {
 			reply.Digest ^= l.digest()
@@ -72,44 +73,41 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 	if !q.Count || !table {
 		reply.Ads, reply.More = ord.page(matches, q)
 	}
-	for i := range c.children {
-		if len(c.children[i]) > 0 && !reply.Gathered {
-			child := c.child(h.schema, i)
-			child.Sampled, child.Matched = sample.sampled[i], sample.matched[i]
-			child.Mirrors = DrawMirrors(c.mirrorsOf(i), c.turn)
-			h.offer(reply, child, conjuncts, q.Whole)
+	if reply.Gathered {
+		return
+	}
+	for _, child := range c.listing(h.schema) {
+		if i := h.schema.pruner(conjuncts, child.Summary); i >= 0 && !q.Whole {
+			reply.Pruned[i] += child.Summary.Count
+			continue
 		}
+		child.Sampled, child.Matched = sample.count(c.id.Prefix.Child(child.Index))
+		child.Holders = child.Holders[:min(len(child.Holders), Replicas)]
+		child.Mirrors = DrawMirrors(child.Mirrors.List, c.turn)
+		reply.Children = append(reply.Children, child)
 	}
 }
 
-// A census counts the sample of an inner cell by child.
-type census struct{ sampled, matched [Slots]uint32 }
+// A census is the sample of an inner cell.
+type census []sampledKey
 
-func (n *census) count(s *Schema, id CellID, ad *Signed, match bool) {
-	t, ok := s.Tree(id.Tree)
-	if !ok {
-		return
-	}
-	key := s.KeyOf(t, ad)
-	for level := int(id.Prefix.Level) + 1; level <= min(int(id.Prefix.Level)+tableBits, maxLevel); level++ {
-		_, i := PrefixOf(key, level).Parent()
-		n.sampled[i]++
-		if match {
-			n.matched[i]++
-		}
-	}
+// A sampledKey is where an ad of it stands, and whether it matches.
+type sampledKey struct {
+	key   Key
+	match bool
 }
 
-// offer adds a child to the reply if it can hold matches, or counts why not.
-func (h *Holder) offer(reply *CellReply, child Child, conjuncts []Predicate, whole bool) {
-	if len(child.Holders) > Replicas {
-		child.Holders = child.Holders[:Replicas]
+// count returns how many of the sample lie in a cell below, and match.
+func (n census) count(below Prefix) (sampled, matched uint32) {
+	for _, ad := range n {
+		if below.Contains(ad.key) {
+			sampled++
+			if ad.match {
+				matched++
+			}
+		}
 	}
-	if i := h.schema.pruner(conjuncts, child.Summary); i >= 0 && !whole {
-		reply.Pruned[i] += child.Summary.Count
-		return
-	}
-	reply.Children = append(reply.Children, child)
+	return sampled, matched
 }
 
 // pruner returns the first conjunct that no ad of the range can satisfy, -1

@@ -15,6 +15,7 @@ type entry struct {
 	holder  dht.Contact
 	mirrors []dht.Contact // that it recruited
 	summary Summary
+	below   []Child // of the table that it is, if that is to be passed over
 	epoch   uint64
 	until   time.Time
 }
@@ -34,11 +35,15 @@ type cell struct {
 	gathering *gathering // of a table: nil unless the ads below are gathered here
 	feed      *feed      // who gathers them elsewhere; nil: nobody
 	children  [Slots][]entry
+	listed    []Child // what listing returns, as of now if listedNow
+	listedNow bool
+	deep      map[int]Child // of a mirror's copy: cells that stand in the place of passed ones
 
-	told   Summary   // what the parent was told last
-	toldAt time.Time // zero: never
-	epoch  uint64
-	dirty  bool // the parent knows too little
+	told      Summary   // what the parent was told last
+	toldBelow []Child   // and of the cells below, if this is to be passed over
+	toldAt    time.Time // zero: never
+	epoch     uint64
+	dirty     bool // the parent knows too little
 
 	asks uint32  // since the last tick, of mirrors too
 	rate float64 // of them, a second, over the last ticks
@@ -62,8 +67,9 @@ func (c *cell) sampled(h Hash, n int) bool {
 func (c *cell) expire(now time.Time) (gone int) {
 	before := len(c.leases)
 	c.leases = slices.DeleteFunc(c.leases, func(l lease) bool { return !now.Before(l.until) })
-	for i := range c.children {
-		c.children[i] = slices.DeleteFunc(c.children[i], func(e entry) bool { return !now.Before(e.until) })
+	for i, entries := range c.children {
+		c.children[i] = slices.DeleteFunc(entries, func(e entry) bool { return !now.Before(e.until) })
+		c.listedNow = c.listedNow && len(c.children[i]) == len(entries)
 	}
 	gone = before - len(c.leases)
 	c.edits += uint64(gone) //nolint:gosec // not negative
@@ -155,6 +161,7 @@ func (c *cell) agreedCount(i int) uint32 {
 // own summary may have become wider.
 func (c *cell) learn(i int, e entry) bool {
 	list := c.children[i]
+	c.listedNow = false
 	at := slices.IndexFunc(list, func(old entry) bool { return old.holder.ID == e.holder.ID })
 	switch {
 	case at >= 0 && list[at].epoch > e.epoch:
@@ -170,6 +177,7 @@ func (c *cell) learn(i int, e entry) bool {
 		}
 		// The one that leaves had told something that may still be true.
 		e.summary = Summary{Count: e.summary.Count, Occupancy: slices.Clone(e.summary.Occupancy)}
+		e.below = nil // nor is what it told of cells below known any more
 		e.summary.unite(list[oldest].summary)
 		list[oldest] = e
 	default:

@@ -30,6 +30,7 @@ type Told struct {
 	Holder  dht.Contact
 	Mirrors []dht.Contact
 	Summary Summary
+	Below   []Child // see Push
 	Epoch   uint64
 	Until   time.Time
 }
@@ -74,7 +75,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {
 			continue
 		}
-		e := entry{holder: t.Holder, mirrors: t.Mirrors, summary: t.Summary, epoch: t.Epoch, until: t.Until}
+		e := entry{holder: t.Holder, mirrors: t.Mirrors, summary: t.Summary, below: t.Below, epoch: t.Epoch, until: t.Until}
 		if c.learn(t.Index, e) {
 			h.widen(c)
 		}

@@ -196,6 +196,7 @@ func (c *Counter) answered(now time.Time, in Answered) {
 	}
 	c.waiting--
 	r := in.Reply
+	r.Children = properChildren(v.cell, r.Children)
 	if !r.Known || c.surveys[v.cell] != nil {
 		return // another holder has it, or was faster
 	}
@@ -219,14 +220,13 @@ func (c *Counter) answered(now time.Time, in Answered) {
 // divide takes a cell out of the table above that was divided there and is no
 // more than a memory: its halves have what it had.
 func (c *Counter) divide(cell CellID, r *CellReply) bool {
-	prefix, slot := cell.Prefix.Parent()
-	above := CellID{Tree: cell.Tree, Prefix: prefix}
-	t := c.tables[above]
-	if t == nil {
+	above := c.visits[cell].above
+	if above == nil || c.tables[above.cell] == nil {
 		return false
 	}
-	without := *t
-	without.Children = slices.DeleteFunc(slices.Clone(t.Children), func(child Child) bool { return child.Index == slot })
+	prefix, without := above.cell.Prefix, *c.tables[above.cell]
+	slot := prefix.slotOf(cell.Prefix)
+	without.Children = slices.DeleteFunc(slices.Clone(without.Children), func(child Child) bool { return child.Index == slot })
 	left := uint32(0)
 	for _, child := range disjoint(without.Children) {
 		if cell.Prefix.Contains(prefix.Child(child.Index).Key) {
@@ -236,7 +236,7 @@ func (c *Counter) divide(cell CellID, r *CellReply) bool {
 	if left < r.Total {
 		return false // the halves have not got them all yet
 	}
-	c.learn(c.visits[above], &without)
+	c.learn(above, &without)
 	return true
 }
 
@@ -256,7 +256,7 @@ func (c *Counter) learn(v *visit, r *CellReply) *survey {
 		below := CellID{Tree: v.cell.Tree, Prefix: v.cell.Prefix.Child(child.Index)}
 		if slices.ContainsFunc(own.branches, func(b branch) bool { return b.cell == below }) {
 			visit := c.visit(below)
-			visit.summary = child.Summary
+			visit.summary, visit.above = child.Summary, v
 			visit.meet(child.Holders, c.cfg.Near)
 		}
 	}

@@ -311,7 +311,7 @@ func (h *Holder) keep(now time.Time, c *cell, l Lease) bool {
 	case held && !c.leases[i].until.Before(l.Until):
 	case !held && (h.full(Publish{From: l.From, Ad: l.Ad}) || len(c.leases) >= maxOverflow*h.cfg.LeafAds):
 	default:
-		h.put(c, lease{ad: l.Ad, from: l.From, until: l.Until})
+		h.put(c, lease{ad: l.Ad, from: l.From, until: l.Until, settled: c.inner}) // of the sample of a table
 		return !held
 	}
 	return false

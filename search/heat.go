@@ -195,15 +195,7 @@ func (h *Holder) record(now time.Time, c *cell) {
 		ads[i] = h.newest(l.ad)
 	}
 	c.hot.record(now, ads)
-	for i := range c.children {
-		if len(c.children[i]) == 0 {
-			c.hot.recordBare(i)
-			continue
-		}
-		child := c.child(h.schema, i)
-		child.Mirrors.List = c.mirrorsOf(i)
-		c.hot.recordChild(i, child)
-	}
+	c.hot.recordChildren(c.listing(h.schema))
 }
 
 // refresh tells a mirror what changed where that is due: at once where an ad

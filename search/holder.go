@@ -3,6 +3,7 @@ package search
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -88,6 +89,7 @@ type Push struct {
 	Summary Summary
 	Epoch   uint64
 	Mirrors []dht.Contact // that the sender recruited
+	Below   []Child       // the cells below, which shall stand in the child's place; nil: it shall be read itself
 }
 
 // Pushed is the parent's answer to a SendPush.
@@ -131,6 +133,7 @@ type SendPush struct {
 	Summary Summary
 	Epoch   uint64
 	Mirrors []dht.Contact
+	Below   []Child
 }
 
 func (Placing) holderEffect()   {}
@@ -173,6 +176,7 @@ type Holder struct {
 	replicas map[CellID]*replica
 	mirrored int     // bytes of ads in them
 	gathered int     // bytes of ads that tables gather
+	told     int     // cells that tables to be passed over told of, at the last tick
 	asked    uint64  // Stats.Asked at the last tick
 	rate     float64 // asks a second, over the last ticks
 }
@@ -294,7 +298,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			_, slot := PrefixOf(key, next).Parent()
 			c.widenChild(h.schema, slot, in.Ad.Ad, now.Add(h.cfg.summaryLife()))
 		}
-		if !c.dirty && !c.told.covers(c.summaryOf(h.schema, in.Ad)) {
+		if !c.dirty && (!c.told.covers(c.summaryOf(h.schema, in.Ad)) || c.lags(h.schema)) {
 			h.widen(c)
 		}
 		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, SampleAds(h.cfg.LeafAds))) {
@@ -310,7 +314,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 		}
 		return refused
 	}
-	h.put(c, lease{ad: in.Ad, from: in.From, until: until})
+	h.put(c, lease{ad: in.Ad, from: in.From, until: until, settled: p.Settled})
 	if !c.inner && id.Tree != "" && len(c.leases)+c.below() > h.cfg.LeafAds && id.Prefix.Level < maxLevel {
 		h.split(now, c)
 	}
@@ -411,12 +415,15 @@ func (h *Holder) withdraw(in Withdraw) {
 
 // tick ends leases, merges what became small and sends summaries up.
 func (h *Holder) tick(now time.Time) {
-	kept := h.order[:0]
+	kept, told := h.order[:0], 0
 	for _, id := range h.order {
 		c := h.cells[id]
-		for _, l := range c.leases {
+		for i, l := range c.leases {
 			if !now.Before(l.until) {
 				h.release(l)
+			}
+			if l.ticks < math.MaxUint8 {
+				c.leases[i].ticks++
 			}
 		}
 		c.expire(now)
@@ -431,13 +438,14 @@ func (h *Holder) tick(now time.Time) {
 		if c.inner && now.Sub(c.changed) >= 2*h.cfg.summaryLife() && c.total() <= h.cfg.LeafAds/mergeShare {
 			c.inner, c.changed = false, now
 		}
+		told += c.toldOf()
 		h.warm(now, c)
 		h.feedAll(now, c)
 		h.gather(now, c)
 		h.report(now, c)
 	}
 	clear(h.order[len(kept):])
-	h.order = kept
+	h.order, h.told = kept, told
 	h.rate += (float64(h.stats.Asked-h.asked) - h.rate) / heatTicks
 	h.asked = h.stats.Asked
 	h.expireReplicas(now)
@@ -454,11 +462,14 @@ func (h *Holder) report(now time.Time, c *cell) {
 		return
 	}
 	due := c.toldAt.IsZero() || now.Sub(c.toldAt) >= h.cfg.PushEvery
+	if len(c.toldBelow) > 0 && h.standIns(now, c) == nil {
+		c.dirty = true // it is not to be passed over any more
+	}
 	if !due && !c.dirty {
 		return
 	}
 	c.epoch++
-	c.told, c.toldAt, c.dirty = c.summary(h.schema), now, false
+	c.told, c.toldBelow, c.toldAt, c.dirty = c.summary(h.schema), h.standIns(now, c), now, false
 	h.sendPush(c)
 }
 
@@ -468,14 +479,14 @@ func (h *Holder) farewell(c *cell) {
 		return
 	}
 	c.epoch++
-	c.told = h.schema.NewSummary()
+	c.told, c.toldBelow = h.schema.NewSummary(), nil
 	h.sendPush(c)
 }
 
 func (h *Holder) sendPush(c *cell) {
 	parent, _ := c.id.Prefix.Parent()
 	h.effects = append(h.effects, SendPush{
-		Parent: CellID{Tree: c.id.Tree, Prefix: parent}, Child: c.id, Summary: c.told, Epoch: c.epoch, Mirrors: c.tell(),
+		Parent: CellID{Tree: c.id.Tree, Prefix: parent}, Child: c.id, Summary: c.told, Epoch: c.epoch, Mirrors: c.tell(), Below: c.toldBelow,
 	})
 }
 

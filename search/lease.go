@@ -9,9 +9,11 @@ import (
 
 // A lease is an ad in a cell, until its publisher should have renewed it.
 type lease struct {
-	ad    *Signed
-	from  dht.PeerID
-	until time.Time
+	ad      *Signed
+	from    dht.PeerID
+	until   time.Time
+	settled bool  // a cell below has it, too
+	ticks   uint8 // that passed since it came here and had not settled
 }
 
 // full tells whether a limit forbids one more lease.
@@ -39,6 +41,7 @@ func (h *Holder) put(c *cell, l lease) {
 	i, held := c.find(l.ad.hash)
 	if held {
 		h.release(c.leases[i])
+		l.ticks = c.leases[i].ticks
 		c.leases[i] = l
 	} else {
 		c.leases = slices.Insert(c.leases, i, l)

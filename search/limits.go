@@ -58,6 +58,20 @@ const (
 	tableBits = 4
 	// Slots is how many cells those can be: 2 + 4 + 8 + 16.
 	Slots = 1<<(tableBits+1) - 2
+	// maxBelow is how many cells a table has below at most that is passed over,
+	// maxListed how many are listed at most where others are, and maxDepthBelow how
+	// many levels below those may be: a reply with all of them takes 60 KB.
+	maxBelow, maxListed, maxDepthBelow = 16, 64, 24
+	// MaxChildren bounds the cells below that one reply lists.
+	MaxChildren = max(maxListed, Slots)
+	// MaxIndex bounds the slot of one of them: see Prefix.Child.
+	MaxIndex = 1<<(maxDepthBelow+1) - 3
+	// maxToldBelow bounds the cells that tables to be passed over told of here, about
+	// 1 KB each. With more these are read.
+	maxToldBelow = 16_384
+	// settleTicks is for how many ticks a table that is passed over may have an ad
+	// which is on its way down.
+	settleTicks = 5
 	// shortEnum is how many values an enumeration has that need four bits.
 	shortEnum = 16
 	// lingering is how long an inner cell keeps an ad that a cell below has:

@@ -167,16 +167,28 @@ func (r *replica) apply(s *Schema, now time.Time, u MirrorUpdate) bool {
 		}
 		r.bytes += ad.size
 	}
+	c.listedNow = false
 	for _, slot := range u.Bare {
 		if slot >= 0 && slot < Slots {
 			c.children[slot] = nil
 		}
+		delete(c.deep, slot)
+	}
+	if len(properChildren(c.id, u.Children)) < len(u.Children) {
+		return false
 	}
 	for _, child := range u.Children {
-		if child.Index < 0 || child.Index >= Slots || len(child.Summary.Occupancy) != s.words {
+		switch {
+		case len(child.Summary.Occupancy) != s.words || len(c.deep) >= maxListed:
 			return false
+		case child.Index < Slots:
+			c.children[child.Index] = entriesOf(child, now.Add(MaxAdLife))
+		default:
+			if c.deep == nil {
+				c.deep = make(map[int]Child)
+			}
+			c.deep[child.Index] = child
 		}
-		c.children[child.Index] = entriesOf(child, now.Add(MaxAdLife))
 	}
 	return true
 }

@@ -45,7 +45,10 @@ func (h *Holder) push(now time.Time, in Push) {
 	if in.Summary.Count == 0 {
 		e.until = now // the child is going
 	}
-	if c.learn(index, e) {
+	if h.schema.tellable(in.Child, in.Below) && h.told < maxToldBelow {
+		e.below = in.Below
+	}
+	if c.learn(index, e) || c.lags(h.schema) {
 		h.widen(c)
 	}
 	if !c.inner && c.below() > h.cfg.LeafAds/mergeShare {

@@ -2,7 +2,6 @@ package search
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -346,6 +345,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	}
 	s.waiting--
 	r := in.Reply
+	r.Children = properChildren(v.cell, r.Children)
 	v.mirrored.hear(in.From, r.Mirrors)
 	v.take(in.From, r, s.cfg.Young)
 	s.doubt = true
@@ -371,8 +371,8 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 		s.sample = Sample{Ads: r.Sample, Total: max(v.count(), int(r.Total))}
 		s.outline = s.schema.outline(s.query, s.sample)
 	}
-	if v.cell.Tree == "" || v.cell.Prefix.Level >= maxLevel {
-		return // such a cell has no children, whatever its holder says
+	if v.cell.Tree == "" {
+		return // a record has no children, whatever its holder says
 	}
 	teller := in.From
 	if holder, mirror := v.mirrored.recruiter(in.From); mirror {
@@ -389,9 +389,6 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 // them.
 func (s *Seeker) descend(v *visit, teller dht.PeerID, children []Child) {
 	for _, c := range children {
-		if int(v.cell.Prefix.Level)+bits.Len(uint(c.Index+2))-1 > maxLevel {
-			continue
-		}
 		if i := s.schema.pruner(s.conjuncts, c.Summary); i >= 0 {
 			v.prune(i, c, len(s.conjuncts))
 			continue

@@ -96,23 +96,24 @@ func (r *CellReply) table(cell CellID) bool {
 // disjoint returns the children that together have each ad once. A cell that
 // was divided may stand beside its halves for a while: whoever has more counts.
 func disjoint(children []Child) []Child {
-	var at [Slots]*Child
-	for i := range children {
-		if c := &children[i]; c.Index >= 0 && c.Index < Slots {
-			at[c.Index] = c
+	at, within := make(map[int]Child), make(map[int]bool) // and what has any of them within
+	for _, c := range children {
+		at[c.Index] = c
+		for slot := c.Index; slot >= 0; slot = slot/2 - 1 { // of 2s+2 and 2s+3 to s
+			within[slot] = true
 		}
 	}
 	var under func(slot int) (list []Child, count uint64)
 	under = func(slot int) (list []Child, count uint64) {
-		if slot >= Slots {
+		if !within[slot] {
 			return nil, 0
 		}
 		half := 2*slot + 2
 		list, count = under(half)
 		more, n := under(half + 1)
 		list, count = append(list, more...), count+n
-		if c := at[slot]; c != nil && uint64(c.Summary.Count) > count {
-			return []Child{*c}, uint64(c.Summary.Count)
+		if c, ok := at[slot]; ok && uint64(c.Summary.Count) > count {
+			return []Child{c}, uint64(c.Summary.Count)
 		}
 		return list, count
 	}

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -11,17 +12,17 @@ import (
 // who has one of them is told what came after it.
 type versions struct {
 	version  uint64
-	urgent   uint64        // the last version without which an ad is not found
-	base     uint64        // the oldest version that what follows tells of
-	keep     time.Duration // how long it is known that an ad is gone
-	leases   []mirrorLease // ascending by hash
-	children [Slots]mirrorChild
+	urgent   uint64              // the last version without which an ad is not found
+	base     uint64              // the oldest version that what follows tells of
+	keep     time.Duration       // how long it is known that an ad is gone
+	leases   []mirrorLease       // ascending by hash
+	children map[int]mirrorChild // by slot
 }
 
 // newVersions begins at the time, so that versions grow over restarts too.
 func newVersions(now time.Time, keep time.Duration) versions {
 	v := uint64(now.UnixMilli())
-	return versions{version: v, base: v, keep: keep}
+	return versions{version: v, base: v, keep: keep, children: make(map[int]mirrorChild)}
 }
 
 // A mirrorLease is an ad as mirrors should have it.
@@ -35,7 +36,7 @@ type mirrorLease struct {
 // A mirrorChild is a child as mirrors should have it.
 type mirrorChild struct {
 	child   Child
-	version uint64 // 0: there never was one
+	version uint64
 	bare    bool
 }
 
@@ -80,24 +81,47 @@ func (t *versions) bury(now time.Time, list []mirrorLease, l mirrorLease) []mirr
 	return list
 }
 
-// recordChild gives a child a version if it changed.
-func (t *versions) recordChild(slot int, child Child) {
-	at := &t.children[slot]
-	if at.version > 0 && !at.bare && at.child.sameAs(child) {
-		return
+// recordChildren gives each child that changed a version, and each that is none
+// any more.
+func (t *versions) recordChildren(list []Child) {
+	listed := make(map[int]bool, len(list))
+	for _, child := range list {
+		listed[child.Index] = true
+		at, known := t.children[child.Index]
+		if known && !at.bare && at.child.sameAs(child) {
+			continue
+		}
+		t.version++
+		if !known || at.bare || !at.child.Summary.covers(child.Summary) {
+			t.urgent = t.version
+		}
+		t.children[child.Index] = mirrorChild{child: child, version: t.version}
 	}
-	t.version++
-	if at.version == 0 || at.bare || !at.child.Summary.covers(child.Summary) {
-		t.urgent = t.version
+	bare := 0
+	for _, slot := range slices.Sorted(maps.Keys(t.children)) {
+		at := t.children[slot]
+		switch {
+		case listed[slot]:
+		case at.bare:
+			bare++
+		default:
+			t.version++
+			t.children[slot] = mirrorChild{version: t.version, bare: true}
+		}
 	}
-	*at = mirrorChild{child: child, version: t.version}
+	if bare > maxListed {
+		t.forgetBare()
+	}
 }
 
-// recordBare gives it a version that there is no child any more.
-func (t *versions) recordBare(slot int) {
-	if at := &t.children[slot]; at.version > 0 && !at.bare {
-		t.version++
-		*at = mirrorChild{version: t.version, bare: true}
+// forgetBare forgets what is no child any more: who was not told of one of them
+// begins anew.
+func (t *versions) forgetBare() {
+	for slot, at := range t.children {
+		if at.bare {
+			t.base = max(t.base, at.version)
+			delete(t.children, slot)
+		}
 	}
 }
 
@@ -124,9 +148,9 @@ func (t *versions) update(from uint64) MirrorUpdate {
 			parts = append(parts, part{version: l.version, lease: l})
 		}
 	}
-	for i := range t.children {
-		if at := t.children[i]; at.version > from && (!at.bare || from > 0) {
-			parts = append(parts, part{version: at.version, slot: i})
+	for slot, at := range t.children {
+		if at.version > from && (!at.bare || from > 0) {
+			parts = append(parts, part{version: at.version, slot: slot})
 		}
 	}
 	slices.SortFunc(parts, func(a, b part) int {

@@ -61,8 +61,14 @@ type visit struct {
 	total    uint32
 	excluded []uint32
 	pruned   []uint32
-	skipped  [Slots]uint32 // counts of children left out here, by index
-	skippedI [Slots]int    // and the conjunct that left them out
+	skipped  map[int]omission // children left out here, by index
+}
+
+// An omission is a child that was left out: how many ads it has, and for want of
+// which conjunct.
+type omission struct {
+	count    uint32
+	conjunct int
 }
 
 // meet adds holders that may be asked: first the Replicas closest to the cell,
@@ -120,15 +126,19 @@ func maxEach(a, b []uint32) []uint32 {
 
 // prune notes that child c was left out for want of conjunct i.
 func (v *visit) prune(i int, c Child, conjuncts int) {
-	if v.skipped[c.Index] >= c.Summary.Count {
+	before := v.skipped[c.Index]
+	if before.count >= c.Summary.Count {
 		return
 	}
 	if len(v.pruned) < conjuncts {
 		v.pruned = append(v.pruned, make([]uint32, conjuncts-len(v.pruned))...)
 	}
-	v.pruned[v.skippedI[c.Index]] -= v.skipped[c.Index]
+	v.pruned[before.conjunct] -= before.count
 	v.pruned[i] += c.Summary.Count
-	v.skipped[c.Index], v.skippedI[c.Index] = c.Summary.Count, i
+	if v.skipped == nil {
+		v.skipped = make(map[int]omission)
+	}
+	v.skipped[c.Index] = omission{c.Summary.Count, i}
 }
 
 // differ tells whether the holders' leases differ.

@@ -834,6 +834,7 @@ type SearchPush struct {
 	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Addrs         []string               `protobuf:"bytes,4,rep,name=addrs,proto3" json:"addrs,omitempty"`     // of the sender
 	Mirrors       []*SearchContact       `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"` // that the sender recruited
+	Below         []*SearchChild         `protobuf:"bytes,6,rep,name=below,proto3" json:"below,omitempty"`     // the cells below, which shall stand in the child's place; none: it shall be read
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -899,6 +900,13 @@ func (x *SearchPush) GetAddrs() []string {
 func (x *SearchPush) GetMirrors() []*SearchContact {
 	if x != nil {
 		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *SearchPush) GetBelow() []*SearchChild {
+	if x != nil {
+		return x.Below
 	}
 	return nil
 }
@@ -1525,7 +1533,7 @@ func (x *SearchAsk) GetCount() bool {
 
 type SearchChild struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // slot in the table of its parent: 2 halves, 4 quarters, 8, 16
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"` // slot below its parent: 2 halves, 4 quarters, 8, 16 and so on
 	Summary       *SearchSummary         `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
 	Holders       []*SearchContact       `protobuf:"bytes,3,rep,name=holders,proto3" json:"holders,omitempty"`
 	Sampled       uint32                 `protobuf:"varint,4,opt,name=sampled,proto3" json:"sampled,omitempty"` // ads of the cell's sample that lie in the child
@@ -2269,14 +2277,15 @@ const file_search_proto_rawDesc = "" +
 	"\x05cells\x18\x03 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"C\n" +
 	"\rSearchSummary\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x1c\n" +
-	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\"\xdc\x01\n" +
+	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\"\x8f\x02\n" +
 	"\n" +
 	"SearchPush\x120\n" +
 	"\x05child\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x05child\x127\n" +
 	"\asummary\x18\x02 \x01(\v2\x1d.xeno.search.v1.SearchSummaryR\asummary\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05addrs\x18\x04 \x03(\tR\x05addrs\x127\n" +
-	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\"'\n" +
+	"\amirrors\x18\x05 \x03(\v2\x1d.xeno.search.v1.SearchContactR\amirrors\x121\n" +
+	"\x05below\x18\x06 \x03(\v2\x1b.xeno.search.v1.SearchChildR\x05below\"'\n" +
 	"\x0fSearchPushReply\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\"\x11\n" +
 	"\x0fSearchReconcile\"T\n" +
@@ -2445,31 +2454,32 @@ var file_search_proto_depIdxs = []int32{
 	1,  // 17: xeno.search.v1.SearchPush.child:type_name -> xeno.search.v1.SearchCell
 	10, // 18: xeno.search.v1.SearchPush.summary:type_name -> xeno.search.v1.SearchSummary
 	2,  // 19: xeno.search.v1.SearchPush.mirrors:type_name -> xeno.search.v1.SearchContact
-	1,  // 20: xeno.search.v1.SearchHeld.cell:type_name -> xeno.search.v1.SearchCell
-	14, // 21: xeno.search.v1.SearchInventory.held:type_name -> xeno.search.v1.SearchHeld
-	1,  // 22: xeno.search.v1.SearchFetch.cell:type_name -> xeno.search.v1.SearchCell
-	17, // 23: xeno.search.v1.SearchHanded.leases:type_name -> xeno.search.v1.SearchLease
-	1,  // 24: xeno.search.v1.SearchGather.cell:type_name -> xeno.search.v1.SearchCell
-	1,  // 25: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
-	21, // 26: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
-	10, // 27: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
-	2,  // 28: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 29: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	23, // 30: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 31: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	1,  // 32: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 33: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
-	2,  // 34: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 35: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	28, // 36: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
-	1,  // 37: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
-	23, // 38: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 39: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	23, // 20: xeno.search.v1.SearchPush.below:type_name -> xeno.search.v1.SearchChild
+	1,  // 21: xeno.search.v1.SearchHeld.cell:type_name -> xeno.search.v1.SearchCell
+	14, // 22: xeno.search.v1.SearchInventory.held:type_name -> xeno.search.v1.SearchHeld
+	1,  // 23: xeno.search.v1.SearchFetch.cell:type_name -> xeno.search.v1.SearchCell
+	17, // 24: xeno.search.v1.SearchHanded.leases:type_name -> xeno.search.v1.SearchLease
+	1,  // 25: xeno.search.v1.SearchGather.cell:type_name -> xeno.search.v1.SearchCell
+	1,  // 26: xeno.search.v1.SearchAsk.cell:type_name -> xeno.search.v1.SearchCell
+	21, // 27: xeno.search.v1.SearchAsk.after:type_name -> xeno.search.v1.SearchCursor
+	10, // 28: xeno.search.v1.SearchChild.summary:type_name -> xeno.search.v1.SearchSummary
+	2,  // 29: xeno.search.v1.SearchChild.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 30: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	23, // 31: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 32: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	1,  // 33: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 34: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 35: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 36: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	28, // 37: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	1,  // 38: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
+	23, // 39: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 40: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }

@@ -225,7 +225,7 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 func childrenToWire(children []search.Child) (w []*wire.SearchChild) {
 	for _, c := range children {
 		w = append(w, &wire.SearchChild{
-			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // below search.Slots
+			Index: uint32(c.Index), Summary: summaryToWire(c.Summary), Holders: contactsToWire(c.Holders), //nolint:gosec // at most search.MaxIndex
 			Sampled: c.Sampled, Matched: c.Matched, Mirrors: mirrorsToWire(c.Mirrors),
 		})
 	}
@@ -270,19 +270,19 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 }
 
 func childrenFromWire(s *search.Schema, list []*wire.SearchChild) (children []search.Child, err error) {
-	if len(list) > search.Slots {
+	if len(list) > search.MaxChildren {
 		return nil, fmt.Errorf("%w: %d children", errMessage, len(list))
 	}
-	seen := 0
+	seen := make(map[uint32]bool)
 	for _, c := range list {
 		m, err := summaryFromWire(s, c.GetSummary())
 		if err != nil {
 			return nil, err
 		}
-		if c.GetIndex() >= search.Slots || seen>>c.GetIndex()&1 == 1 {
+		if c.GetIndex() > search.MaxIndex || seen[c.GetIndex()] {
 			return nil, fmt.Errorf("%w: child %d", errMessage, c.GetIndex())
 		}
-		seen |= 1 << c.GetIndex()
+		seen[c.GetIndex()] = true
 		holders, err := contactsFromWire(c.GetHolders())
 		if err != nil {
 			return nil, err

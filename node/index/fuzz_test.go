@@ -82,6 +82,7 @@ func FuzzServe(f *testing.F) {
 		{Kind: &wire.SearchRequest_Publish{Publish: &wire.SearchPublish{Ad: []byte{1}, Places: []*wire.SearchPlacement{{Tree: "arch"}}}}},
 		{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
 			Child: cellToWire(cell), Summary: summaryToWire(schema.NewSummary()), Epoch: 1, Addrs: []string{"/ip4/192.0.2.1/tcp/1"},
+			Below: childrenToWire([]search.Child{{Index: search.Slots + 3, Summary: schema.NewSummary(), Holders: []dht.Contact{{ID: dht.PeerID{7}}}}}),
 		}}},
 		{Kind: &wire.SearchRequest_Withdraw{Withdraw: &wire.SearchWithdraw{Server: id, Cells: []*wire.SearchCell{cellToWire(cell)}}}},
 		{Kind: &wire.SearchRequest_Current{Current: &wire.SearchCurrent{Server: id}}},
@@ -134,7 +135,7 @@ func FuzzReply(f *testing.F) {
 		Known: true, Inner: true, Total: 5, Excluded: []uint32{1}, Pruned: []uint32{2}, Mirrors: someMirrors(),
 		Children: []search.Child{{
 			Index: 3, Summary: summary, Holders: []dht.Contact{{ID: dht.PeerID{7}, Addrs: []string{"/ip4/192.0.2.1/tcp/1"}}}, Mirrors: someMirrors(),
-		}},
+		}, {Index: search.MaxIndex, Summary: summary}},
 	}))
 	if err != nil {
 		f.Fatal(err)

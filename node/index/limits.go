@@ -14,7 +14,7 @@ const (
 	// gone: 34 bytes each.
 	maxCopied = 4096
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
-	// and 30 children of 40 dimensions, 4 holders and 8 mirrors with their
+	// and 64 children of 40 dimensions, 4 holders and 8 mirrors with their
 	// addresses.
 	maxReply = 1 << 20
 	// maxListed bounds how many cells, contacts or children a message may
@@ -40,7 +40,7 @@ const (
 	consultTimeout = time.Second
 	// maxConsulted bounds the cells of such a question.
 	maxConsulted = 64
-	// maxSeen bounds the cells that are remembered: inner ones take 20 KB each.
+	// maxSeen bounds the cells that are remembered: inner ones take 20 to 60 KB each.
 	maxSeen = 512
 	// changeInterval is the shortest time between two ads of this node: a
 	// server whose load moves every moment need not tell every moment.

@@ -112,7 +112,7 @@ func updateToWire(u search.MirrorUpdate) *wire.SearchMirrorUpdate {
 		w.Gone = append(w.Gone, hash[:])
 	}
 	for _, slot := range u.Bare {
-		w.Bare = append(w.Bare, uint32(slot)) //nolint:gosec // below search.Slots
+		w.Bare = append(w.Bare, uint32(slot)) //nolint:gosec // at most search.MaxIndex
 	}
 	return w
 }
@@ -127,7 +127,7 @@ func updateFromWire(s *search.Schema, w *wire.SearchMirrorUpdate, open func([]by
 	if u.Cell, err = cellFromWire(s, w.GetCell()); err != nil {
 		return u, err
 	}
-	if len(w.GetAds()) > maxCopied || len(w.GetGone()) > maxCopied || len(w.GetBare()) > search.Slots {
+	if len(w.GetAds()) > maxCopied || len(w.GetGone()) > maxCopied || len(w.GetBare()) > maxListed {
 		return u, fmt.Errorf("%w: lists too long", errMessage)
 	}
 	if u.Children, err = childrenFromWire(s, w.GetChildren()); err != nil {
@@ -143,7 +143,7 @@ func updateFromWire(s *search.Schema, w *wire.SearchMirrorUpdate, open func([]by
 		u.Gone = append(u.Gone, search.Hash(b))
 	}
 	for _, slot := range w.GetBare() {
-		if slot >= search.Slots {
+		if slot > search.MaxIndex {
 			return u, fmt.Errorf("%w: child %d", errMessage, slot)
 		}
 		u.Bare = append(u.Bare, int(slot))

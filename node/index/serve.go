@@ -140,8 +140,12 @@ func (s *Service) servePush(from dht.PeerID, w *wire.SearchPush) (proto.Message,
 	if err != nil {
 		return nil, err
 	}
+	below, err := childrenFromWire(s.schema, w.GetBelow())
+	if err != nil {
+		return nil, err
+	}
 	reply, ok := s.step(search.Push{
-		From: dht.Contact{ID: from, Addrs: addrs}, Child: child, Summary: summary, Epoch: w.GetEpoch(), Mirrors: mirrors,
+		From: dht.Contact{ID: from, Addrs: addrs}, Child: child, Summary: summary, Epoch: w.GetEpoch(), Mirrors: mirrors, Below: below,
 	}).(search.PushReply)
 	if !ok {
 		return nil, fmt.Errorf("%w: no parent for this cell", errMessage)
@@ -255,7 +259,7 @@ func (s *Service) pushTo(ctx context.Context, to dht.Contact, p search.SendPush)
 	reply := new(wire.SearchPushReply)
 	err := s.call(ctx, to, &wire.SearchRequest{Kind: &wire.SearchRequest_Push{Push: &wire.SearchPush{
 		Child: cellToWire(p.Child), Summary: summaryToWire(p.Summary), Epoch: p.Epoch, Addrs: s.overlay.Contact().Addrs,
-		Mirrors: contactsToWire(p.Mirrors),
+		Mirrors: contactsToWire(p.Mirrors), Below: childrenToWire(p.Below),
 	}}}, reply)
 	if err != nil {
 		return false

@@ -33,8 +33,9 @@ type Index struct {
 	sample int // ads in the sample of an inner cell
 
 	cached map[*cell]*search.Holder
-	leaves cache // and tables whose holders have all ads below
-	inners cache // which are asked for more often
+	below  map[*cell][]search.Child // what stands in the place of tables
+	leaves cache                    // and tables whose holders have all ads below
+	inners cache                    // which are asked for more often
 
 	mirrors mirrors
 	ads     map[network.NodeID]*search.Signed
@@ -84,7 +85,7 @@ type cell struct {
 func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) {
 	x := &Index{
 		world: world, schema: world.Market.Schema(), trees: make(map[string]*tree),
-		leaf: cmp.Or(leaf, search.LeafAds), cached: make(map[*cell]*search.Holder),
+		leaf: cmp.Or(leaf, search.LeafAds), cached: make(map[*cell]*search.Holder), below: make(map[*cell][]search.Child),
 	}
 	x.sample = search.SampleAds(x.leaf)
 	x.occupy = newOccupancies(world.Market.Len(), x.schema.Words())
@@ -284,7 +285,7 @@ func (x *Index) holder(c *cell) *search.Holder {
 			in.Gathered = append(in.Gathered, search.Lease{Ad: x.ad(k.node), From: x.world.Net.PeerID(k.node), Until: now.Add(age)})
 		}
 	}
-	h := search.NewHolder(x.schema, search.HolderConfig{LeafAds: x.leaf, MaxPerPublisher: 1 << 30, MaxBytes: 1 << 40})
+	h := x.newHolder()
 	h.Step(now, search.Restore{Copy: in})
 	x.cached[c] = h
 	kind := &x.leaves
@@ -295,6 +296,10 @@ func (x *Index) holder(c *cell) *search.Holder {
 		delete(x.cached, old)
 	}
 	return h
+}
+
+func (x *Index) newHolder() *search.Holder {
+	return search.NewHolder(x.schema, search.HolderConfig{LeafAds: x.leaf, MaxPerPublisher: 1 << 30, MaxBytes: 1 << 40})
 }
 
 // add notes a cell with so many ads, and returns those that are forgotten for it.
@@ -340,14 +345,41 @@ func (x *Index) copyOf(c *cell, until time.Time, ad func(network.NodeID) *search
 	}
 	c.table(func(below *cell) {
 		_, slot := below.id.Prefix.Parent()
+		standIns := x.standIns(below)
 		for i, at := range x.holders(below) {
 			in.Children = append(in.Children, search.Told{
 				Index: slot, Holder: dht.Contact{ID: x.world.Net.PeerID(at)}, Mirrors: x.recruits(below, i), Until: until,
-				Summary: search.Summary{Count: uint32(below.high - below.low), Occupancy: below.occupy},
+				Summary: summaryOf(below), Below: standIns,
 			})
 		}
 	})
 	return in
+}
+
+func summaryOf(c *cell) search.Summary {
+	return search.Summary{Count: uint32(c.high - c.low), Occupancy: c.occupy}
+}
+
+// standIns returns the cells that the holders of a table want listed in its
+// place by the table above: production's Holder says so when a summary is due.
+// Tables of few ads answer for all of them.
+func (x *Index) standIns(c *cell) []search.Child {
+	if !c.inner || c.high-c.low <= x.leaf*search.GatherLeaves {
+		return nil
+	}
+	if below, known := x.below[c]; known {
+		return below
+	}
+	now := x.world.Net.Clock()
+	h := x.newHolder()
+	h.Step(now, search.Restore{Copy: x.copyOf(c, now.Add(age), x.ad)})
+	x.below[c] = nil
+	for _, e := range h.Step(now, search.HolderTick{}) {
+		if push, ok := e.(search.SendPush); ok && push.Child == c.id {
+			x.below[c] = push.Below
+		}
+	}
+	return x.below[c]
 }
 
 // gathers tells whether the holders of a table answer for all cells below: not

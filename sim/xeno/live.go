@@ -362,6 +362,7 @@ func (p *pushing) next(holders []network.NodeID, all bool) {
 	n.request(to, func(at *liveNode) {
 		reply, answered = at.step(search.Push{
 			From: n.contact(), Child: p.push.Child, Summary: p.push.Summary, Epoch: p.push.Epoch, Mirrors: p.push.Mirrors,
+			Below: p.push.Below,
 		}).(search.PushReply)
 	}, func(ok bool) {
 		if ok && answered {

@@ -156,6 +156,7 @@ func (x *Index) recruit(c *cell, r *recruited, busy []float64) (best network.Nod
 // forget drops the cells that were made, whose tables name mirrors.
 func (x *Index) forget() {
 	clear(x.cached)
+	clear(x.below)
 	x.leaves, x.inners = cache{}, cache{}
 }
 

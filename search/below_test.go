@@ -1,0 +1,350 @@
+package search
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/xenoserver/xeno/dht"
+)
+
+// passingWorld has trees of several tables one below the other, which do not
+// gather, with two or more cells below each.
+func passingWorld(t *testing.T, seed uint64, lean func(*peer, SendPush) []Child) *world {
+	w := newWorld(t, seed, 0, 4)
+	w.wide, w.lean = -1, lean
+	dims := defaultDimensions()
+	for i, d := range dims { // fewer trees take less time
+		dims[i].Tree = slices.Contains([]string{"free_cpu", "price_hour", "free_memory", "os", DimCoordinate, DimServer}, d.Name)
+	}
+	var err error
+	if w.schema, err = NewSchema(dims); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		w.join()
+	}
+	for range 60 {
+		w.publish(randomAd(w.rng, w.now))
+	}
+	w.run(6 * time.Minute)
+	return w
+}
+
+// passing returns how many cells the holders of roots list in the place of
+// tables.
+func (w *world) passing() (n int) {
+	for _, t := range w.schema.trees {
+		for _, holder := range w.closest(Root(t.Name)) {
+			w.holder(w.byID[holder.ID], AskCell{CellQuery{Cell: Root(t.Name), Whole: true}}, func(e HolderEffect) {
+				for _, c := range e.(CellReply).Children {
+					if c.Index >= Slots {
+						n++
+					}
+				}
+			})
+		}
+	}
+	return n
+}
+
+// queries are some with and without an order and a limit.
+func (w *world) queries(n int) (list []Query) {
+	for i := range n {
+		q := Query{Where: Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(float64(i % 20))}, OrderBy: "price_hour", Limit: 10}
+		switch i % 3 {
+		case 1:
+			q.OrderBy, q.Limit = "", 0
+		case 2:
+			q.OrderBy, q.Origin = DimCoordinate, &dht.Coordinate{Vec: [dht.CoordinateDims]float64{w.rng.Float64() / 20, -w.rng.Float64() / 20}}
+		}
+		list = append(list, q)
+	}
+	return list
+}
+
+func (w *world) checkPassing(when string, least int) {
+	w.t.Helper()
+	n := w.passing()
+	w.t.Logf("%s: roots list %d cells in the place of tables", when, n)
+	if n < least {
+		w.t.Errorf("%s: want %d at least", when, least)
+	}
+	for i, q := range w.queries(45) {
+		w.compare(q, w.search(q, SeekerConfig{Seed: uint64(i), Verify: true}))
+	}
+}
+
+// TestPassedOver looks that tables are passed over and queries find what is true,
+// through changes, deaths and growth, and that counts count each ad once.
+func TestPassedOver(t *testing.T) {
+	w := passingWorld(t, 41, nil)
+	w.checkPassing("at rest", 300)
+	t.Run("when", func(t *testing.T) { checkWhen(t, w) })
+	t.Run("mirrors", func(t *testing.T) { checkMirrored(t, w) })
+	w.run(3 * time.Minute) // until each table knows how many ads are below
+	for i := range 20 {
+		where := Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(float64(i))}
+		a := w.count(where, CounterConfig{Seed: uint64(i), Error: 1e-9})
+		all := len(w.schema.Select(Query{Where: where}, w.ads()))
+		if a.Matches.Count != float64(all) {
+			t.Errorf("free_cpu >= %d: counted %v, %d match", i, a.Matches, all)
+		}
+	}
+	for i := range 40 {
+		if i < 20 {
+			w.publisher(w.pubs[i], Stop{})
+		} else {
+			w.publisher(w.pubs[i], Offer{changed(w.rng, w.pubs[i].ad, w.now)})
+		}
+	}
+	for range 20 {
+		w.publish(randomAd(w.rng, w.now))
+	}
+	w.run(10 * time.Second)
+	w.checkPassing("after changes", 1)
+	w.kill(4)
+	w.run(6 * time.Minute)
+	w.checkPassing("after deaths", 300)
+}
+
+// TestPassedOverSaves compares what queries cost where tables are passed
+// over and where they are read.
+func TestPassedOverSaves(t *testing.T) {
+	cost := func(lean func(*peer, SendPush) []Child) (requests int) {
+		w := passingWorld(t, 42, lean)
+		for i := range 30 {
+			origin := dht.Coordinate{Vec: [dht.CoordinateDims]float64{w.rng.Float64() / 20, -w.rng.Float64() / 20}}
+			q := Query{OrderBy: DimCoordinate, Origin: &origin, Limit: 1 + i%10}
+			a := w.search(q, SeekerConfig{Seed: uint64(i)})
+			w.compare(q, a)
+			requests += a.Requests
+		}
+		return requests
+	}
+	with, without := cost(nil), cost(func(*peer, SendPush) []Child { return nil })
+	t.Logf("%d requests where tables are passed over, %d where they are read", with, without)
+	if 10*with > 9*without {
+		t.Errorf("%d requests where tables are passed over, %d where they are read: want nine tenths at most", with, without)
+	}
+}
+
+// TestPassedOverLiars lets a quarter of the participants leave out most of the
+// cells below the tables that they hold: nobody is misled.
+func TestPassedOverLiars(t *testing.T) {
+	leftOut := 0
+	w := passingWorld(t, 43, func(p *peer, push SendPush) []Child {
+		if len(push.Below) == 0 || p.id[0]%4 > 0 {
+			return push.Below
+		}
+		leftOut++
+		return push.Below[:1]
+	})
+	w.checkPassing("with liars", 300)
+	if leftOut == 0 {
+		t.Error("nobody lied")
+	}
+}
+
+// checkWhen looks at when a table is passed over.
+func checkWhen(t *testing.T, w *world) {
+	var id CellID
+	var p *peer
+	for _, q := range w.peers {
+		for _, cell := range q.holder.order {
+			if c := q.holder.cells[cell]; len(c.toldBelow) > 0 && (p == nil || compareCells(cell, id) < 0) {
+				p, id = q, cell
+			}
+		}
+	}
+	if p == nil {
+		t.Fatal("no table is passed over")
+	}
+	h, c := p.holder, p.holder.cells[id]
+	if h.standIns(w.now, c) == nil {
+		t.Fatal("it is not to be passed over any more")
+	}
+	c.leases[0].settled, c.leases[0].ticks = false, settleTicks-1
+	if h.standIns(w.now, c) == nil {
+		t.Error("an ad that came just now has it read")
+	}
+	c.leases[0].ticks++
+	if h.standIns(w.now, c) != nil {
+		t.Error("it is passed over with an ad that did not come down")
+	}
+	c.leases[0].settled = true
+	born := c.born
+	c.born = w.now
+	if h.standIns(w.now, c) != nil {
+		t.Error("it is passed over while children may not have told of themselves")
+	}
+	c.born = born
+
+	above, _ := id.Above()
+	_, slot := id.Prefix.Parent()
+	holder := w.byID[w.closest(above)[0].ID]
+	table := holder.holder.cells[above]
+	if table.passed(w.schema, slot) == nil {
+		t.Fatal("the table above does not pass over it")
+	}
+	entries := slices.Clone(table.children[slot])
+	for i := range entries {
+		if !entries[i].holder.ID.IsZero() {
+			table.children[slot] = []entry{entries[i]}
+			if table.passed(w.schema, slot) != nil {
+				t.Error("it is passed over for the word of one")
+			}
+			table.children[slot] = slices.Clone(entries)
+			table.children[slot][i].below = nil
+			if table.passed(w.schema, slot) != nil {
+				t.Error("it is passed over though one of its holders wants it read")
+			}
+		}
+	}
+	table.children[slot] = entries
+	everything := w.schema.NewSummary()
+	for i := range everything.Occupancy {
+		everything.Occupancy[i] = ^uint64(0)
+	}
+	table.children[slot] = append(slices.Clone(entries), entry{summary: everything})
+	if table.passed(w.schema, slot) != nil {
+		t.Error("it is passed over though an ad was sent down that no cell below it may have")
+	}
+}
+
+// TestPassedOverBounds lets a stranger tell of cells that cannot be.
+func TestPassedOverBounds(t *testing.T) {
+	s := DefaultSchema()
+	id := CellID{Tree: "price_hour", Prefix: PrefixOf(Key{0x12}, 4)}
+	child := func(slot int) Child { return Child{Index: slot, Summary: s.NewSummary()} }
+	many := make([]Child, maxBelow+1)
+	for i := range many {
+		many[i] = child(i)
+	}
+	for name, c := range map[string]struct {
+		id   CellID
+		list []Child
+		want bool
+	}{
+		"fine":      {id, []Child{child(0), child(Slots + 5)}, true},
+		"negative":  {id, []Child{child(-1)}, false},
+		"twice":     {id, []Child{child(3), child(3)}, false},
+		"many":      {id, many, false},
+		"too deep":  {id, []Child{child(MaxIndex + 1)}, false},
+		"no bits":   {id, []Child{{Index: 1}}, false},
+		"too small": {CellID{Tree: id.Tree, Prefix: PrefixOf(Key{}, maxLevel-1)}, []Child{child(2)}, false},
+	} {
+		if got := s.tellable(c.id, c.list); got != c.want {
+			t.Errorf("%s: tellable %v", name, got)
+		}
+	}
+	h := NewHolder(s, HolderConfig{})
+	now := time.Unix(1_800_000_000, 0)
+	for n := range Replicas {
+		m := s.NewSummary()
+		m.Count = 100
+		h.Step(now, Push{From: dht.Contact{ID: dht.PeerID{byte(n + 1)}}, Child: id, Summary: m, Below: []Child{child(-1), child(MaxIndex + 1)}})
+	}
+	h.Step(now, HolderTick{})
+	for _, e := range h.Step(now, AskCell{CellQuery{Cell: Root(id.Tree), Whole: true}}) {
+		if r, ok := e.(CellReply); !ok || len(r.Children) != 1 || r.Children[0].Index >= Slots {
+			t.Errorf("the table above lists %+v", e)
+		}
+	}
+}
+
+// TestStrangeSlots answers with cells deeper than any can be.
+func TestStrangeSlots(t *testing.T) {
+	s := DefaultSchema()
+	now := time.Unix(1_800_000_000, 0)
+	full := s.NewSummary()
+	full.Count = 1000
+	for i := range full.Occupancy {
+		full.Occupancy[i] = ^uint64(0)
+	}
+	one, two := dht.PeerID{1}, dht.PeerID{2}
+	for _, slot := range []int{-7, Slots, 1 << 10, MaxIndex, MaxIndex + 1, 1 << 40} {
+		where := Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(1)}
+		seeker, err := NewSeeker(s, Query{Where: where, Limit: 3}, SeekerConfig{Budget: 300})
+		if err != nil {
+			t.Fatal(err)
+		}
+		counter, err := NewCounter(s, where, CounterConfig{Budget: 300})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []machine{seeker, counter} {
+			effects := m.Step(now, Start{})
+			for len(effects) > 0 {
+				e := effects[0]
+				effects = effects[1:]
+				switch e := e.(type) {
+				case Locate:
+					effects = append(effects, m.Step(now, Located{Cell: e.Cell, Holders: []dht.Contact{{ID: one}, {ID: two}}})...)
+				case Ask:
+					// Down the leftmost branch, and somewhere strange.
+					r := CellReply{Known: true, Inner: true, Age: time.Hour, Children: []Child{
+						{Index: 14, Summary: full, Holders: []dht.Contact{{ID: one}, {ID: two}}}, {Index: slot, Summary: full},
+					}}
+					effects = append(effects, m.Step(now, Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: &r})...)
+				case Consult, Finish, Hit, Verify, Wake:
+				}
+			}
+		}
+	}
+}
+
+// TestSlots compares slots with prefixes.
+func TestSlots(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var key Key
+		for i := range key {
+			key[i] = rapid.Byte().Draw(t, "byte")
+		}
+		top := rapid.IntRange(0, maxLevel-2).Draw(t, "top")
+		middle := rapid.IntRange(top+1, min(maxLevel-1, top+maxDepthBelow-1)).Draw(t, "middle")
+		low := rapid.IntRange(middle+1, min(maxLevel, top+maxDepthBelow)).Draw(t, "low")
+		a, b, c := PrefixOf(key, top), PrefixOf(key, middle), PrefixOf(key, low)
+		if got := a.Child(a.slotOf(c)); got != c {
+			t.Fatalf("%v below %v: slot %d is %v", c, a, a.slotOf(c), got)
+		}
+		if got := nested(a.slotOf(b), b.slotOf(c)); got != a.slotOf(c) {
+			t.Fatalf("%d below %d is %d, not %d", b.slotOf(c), a.slotOf(b), got, a.slotOf(c))
+		}
+		if depthOf(a.slotOf(c)) != low-top || a.slotOf(c) > MaxIndex {
+			t.Fatalf("slot %d is %d deep", a.slotOf(c), depthOf(a.slotOf(c)))
+		}
+		if p, slot := c.Parent(); slot != p.slotOf(c) {
+			t.Fatal(fmt.Sprint(slot, p.slotOf(c)))
+		}
+	})
+}
+
+// checkMirrored looks that the mirrors of a root list what its holders do.
+func checkMirrored(t *testing.T, w *world) {
+	root := Root("price_hour")
+	w.heat(root, 30*time.Second)
+	n := 0
+	for _, m := range w.mirrorsOf(root).List {
+		slots := func(id dht.PeerID) (list []string) {
+			w.holder(w.byID[id], AskCell{CellQuery{Cell: root, Whole: true}}, func(e HolderEffect) {
+				for _, c := range e.(CellReply).Children {
+					list = append(list, fmt.Sprint(c.Index, c.Summary.Count, len(c.Holders)))
+					if c.Index >= Slots {
+						n++
+					}
+				}
+			})
+			return list
+		}
+		if own, copied := slots(m.Of), slots(m.ID); !slices.Equal(own, copied) {
+			t.Fatalf("holder lists %v, its mirror %v", own, copied)
+		}
+	}
+	if n == 0 {
+		t.Error("no cell stands in the place of a table")
+	}
+}
