@@ -54,7 +54,7 @@ func (s *Schema) tellable(id CellID, children []Child) bool {
 		return false
 	}
 	for i, c := range children {
-		if len(c.Summary.Occupancy) != s.words || slices.ContainsFunc(children[:i], func(d Child) bool { return d.Index == c.Index }) {
+		if s.CheckSummary(c.Summary) != nil || slices.ContainsFunc(children[:i], func(d Child) bool { return d.Index == c.Index }) {
 			return false
 		}
 	}
@@ -130,7 +130,7 @@ func (c *cell) passed(s *Schema, slot int) (list []Child) {
 		list = append(list, child)
 		all.unite(child.Summary)
 	}
-	if !all.covers(sent) {
+	if !all.Covers(sent) {
 		return nil
 	}
 	slices.SortFunc(list, func(a, b Child) int { return cmp.Compare(a.Index, b.Index) })
@@ -202,7 +202,7 @@ func (c *cell) lags(s *Schema) bool {
 	}
 	for _, child := range c.listing(s) {
 		at := slices.IndexFunc(c.toldBelow, func(t Child) bool { return t.Index == child.Index })
-		if at < 0 || !c.toldBelow[at].Summary.covers(child.Summary) {
+		if at < 0 || !c.toldBelow[at].Summary.Covers(child.Summary) {
 			return true
 		}
 	}

@@ -176,7 +176,7 @@ func (c *cell) learn(i int, e entry) bool {
 			}
 		}
 		// The one that leaves had told something that may still be true.
-		e.summary = Summary{Count: e.summary.Count, Occupancy: slices.Clone(e.summary.Occupancy)}
+		e.summary = Summary{Count: e.summary.Count, Occupancy: slices.Clone(e.summary.Occupancy), Balls: e.summary.Balls}
 		e.below = nil // nor is what it told of cells below known any more
 		e.summary.unite(list[oldest].summary)
 		list[oldest] = e
@@ -185,7 +185,7 @@ func (c *cell) learn(i int, e entry) bool {
 		slices.SortFunc(list, func(a, b entry) int { return bytes.Compare(a.holder.ID[:], b.holder.ID[:]) })
 		c.children[i] = list
 	}
-	return !c.told.covers(e.summary)
+	return !c.told.Covers(e.summary)
 }
 
 // next returns the level at which the ad of a key stands below an inner cell:

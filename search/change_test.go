@@ -138,7 +138,7 @@ func TestWiderAtOnce(t *testing.T) {
 	for _, e := range h.Step(w.now, HolderTick{}) {
 		if p, ok := e.(SendPush); ok {
 			pushes++
-			if !p.Summary.covers(w.schema.SummaryOf(wider(0.1))) {
+			if !p.Summary.Covers(w.schema.SummaryOf(wider(0.1))) {
 				t.Error("the summary lacks what was not told at once")
 			}
 		}

@@ -72,7 +72,7 @@ func (h *Holder) restore(now time.Time, in Copy) {
 		c.gathering = g
 	}
 	for _, t := range in.Children {
-		if t.Index < 0 || t.Index >= Slots || len(t.Summary.Occupancy) != h.schema.words || !now.Before(t.Until) {
+		if t.Index < 0 || t.Index >= Slots || h.schema.CheckSummary(t.Summary) != nil || !now.Before(t.Until) {
 			continue
 		}
 		e := entry{holder: t.Holder, mirrors: t.Mirrors, summary: t.Summary, below: t.Below, epoch: t.Epoch, until: t.Until}

@@ -85,7 +85,7 @@ func (s *Seeker) partOf(t Tree, children []Child) float64 {
 // tree.
 func (s *Seeker) sure(t Tree, v *visit) bool {
 	for i, c := range s.outline.sets {
-		if s.outline.sorts(t, c) && s.schema.outcomes(s.conjuncts[i], v.summary.Occupancy).no {
+		if s.outline.sorts(t, c) && s.schema.outcomes(s.conjuncts[i], v.summary).no {
 			return false
 		}
 	}

@@ -298,7 +298,7 @@ func (h *Holder) place(now time.Time, in Publish, p Placement) Placed {
 			_, slot := PrefixOf(key, next).Parent()
 			c.widenChild(h.schema, slot, in.Ad.Ad, now.Add(h.cfg.summaryLife()))
 		}
-		if !c.dirty && (!c.told.covers(c.summaryOf(h.schema, in.Ad)) || c.lags(h.schema)) {
+		if !c.dirty && (!c.told.Covers(c.summaryOf(h.schema, in.Ad)) || c.lags(h.schema)) {
 			h.widen(c)
 		}
 		if p.Settled && (!id.Prefix.table() || !c.sampled(in.Ad.hash, SampleAds(h.cfg.LeafAds))) {

@@ -49,7 +49,7 @@ func (h *Holder) put(c *cell, l lease) {
 	h.leases++
 	h.placed[l.from]++
 	h.groups[l.ad.group]++
-	if c.id.Prefix.Level > 0 && !c.dirty && !c.told.covers(c.summaryOf(h.schema, l.ad)) {
+	if c.id.Prefix.Level > 0 && !c.dirty && !c.told.Covers(c.summaryOf(h.schema, l.ad)) {
 		h.widen(c)
 	}
 }

@@ -1,6 +1,10 @@
 package search
 
-import "time"
+import (
+	"time"
+
+	"github.com/xenoserver/xeno/dht"
+)
 
 // Limits of what a stranger may make us hold, decode or evaluate.
 const (
@@ -111,6 +115,10 @@ const (
 	// After feedPatience without a word they ask another holder, and after feedTTL
 	// they do not answer for the cell any more.
 	feedRefresh, feedPatience, feedTTL = 20 * time.Second, 30 * time.Second, 75 * time.Second
+	// MaxBalls bounds the balls of a summary for each dimension of coordinates.
+	MaxBalls = 8
+	// BallBytes is how many bytes a ball has on the wire: dimension, radius, centre.
+	BallBytes = 1 + 2 + 2*dht.CoordinateDims
 	// mergeShare is which part of a leaf the ads below an inner cell must fit
 	// into to make it a leaf again: a quarter, so that it does not split again
 	// at once.

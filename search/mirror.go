@@ -179,7 +179,7 @@ func (r *replica) apply(s *Schema, now time.Time, u MirrorUpdate) bool {
 	}
 	for _, child := range u.Children {
 		switch {
-		case len(child.Summary.Occupancy) != s.words || len(c.deep) >= maxListed:
+		case s.CheckSummary(child.Summary) != nil:
 			return false
 		case child.Index < Slots:
 			c.children[child.Index] = entriesOf(child, now.Add(MaxAdLife))
@@ -188,6 +188,9 @@ func (r *replica) apply(s *Schema, now time.Time, u MirrorUpdate) bool {
 				c.deep = make(map[int]Child)
 			}
 			c.deep[child.Index] = child
+			if len(c.deep) > maxListed {
+				return false
+			}
 		}
 	}
 	return true

@@ -104,7 +104,7 @@ func TestMirrorsComeAndGo(t *testing.T) {
 				t.Fatalf("%s: mirror says %d ads, %d children, holder %d and %d", when, len(copied.Sample), len(copied.Children), len(own.Sample), len(own.Children))
 			}
 			for i, c := range copied.Children {
-				if !c.Summary.covers(own.Children[i].Summary) || c.Summary.Count != own.Children[i].Summary.Count || len(c.Holders) != len(own.Children[i].Holders) {
+				if !c.Summary.Covers(own.Children[i].Summary) || c.Summary.Count != own.Children[i].Summary.Count || len(c.Holders) != len(own.Children[i].Holders) {
 					t.Fatalf("%s: child %d differs", when, i)
 				}
 			}

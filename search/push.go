@@ -27,7 +27,7 @@ func (h *Holder) hasten(now time.Time) {
 
 // push takes in what a child cell tells, and answers.
 func (h *Holder) push(now time.Time, in Push) {
-	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || len(in.Summary.Occupancy) != h.schema.words {
+	if in.Child.Tree == "" || in.Child.Prefix.Level == 0 || h.schema.CheckSummary(in.Summary) != nil {
 		return
 	}
 	parent, index := in.Child.Prefix.Parent()

@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"math"
 	"math/bits"
-	"slices"
 	"time"
-
-	"github.com/xenoserver/xeno/dht"
 )
 
 // An order compares ads as a query wants them. Rank is a number that never
@@ -94,7 +91,7 @@ func (o order) bound(m Summary) float64 {
 		return math.Inf(1)
 	}
 	if o.dim.Kind == KindCoordinate {
-		return o.latencyBound(m.Occupancy)
+		return o.latencyBound(m)
 	}
 	if o.query.Desc {
 		return -float64(bits.Len64(set)) / 64
@@ -102,24 +99,44 @@ func (o order) bound(m Summary) float64 {
 	return float64(bits.TrailingZeros64(set)) / 64
 }
 
-// latencyBound is bound by latency. What must be near to other hosts, too, may
-// not be as near to the origin as others of the range.
-func (o order) latencyBound(occupancy []uint64) float64 {
+// latencyBound is bound by latency. No match is nearer than the nearest ball,
+// nor than the box.
+func (o order) latencyBound(m Summary) float64 {
 	if o.query.Desc {
 		return math.Inf(-1)
 	}
-	origin := *o.query.Origin
-	least := o.schema.leastRTT(o.index, occupancy, origin)
+	var near []RTT
 	for _, p := range Conjuncts(o.query.Where) {
-		rtt, ok := p.(RTT)
-		if !ok || rtt.Dim != o.dim.Name {
-			continue
+		if rtt, ok := p.(RTT); ok && rtt.Dim == o.dim.Name {
+			near = append(near, rtt)
 		}
-		others := slices.DeleteFunc(slices.Clone(rtt.To), func(c dht.Coordinate) bool { return c == origin })
-		beside := o.schema.leastBeside(o.index, occupancy, origin, others, rtt.Most)
-		least = max(least, beside+o.schema.leastHeight(o.index, occupancy)+origin.Height-2e-9)
 	}
-	return latencyStep(least)
+	r := o.schema.box(o.index, m)
+	box, nearest := o.leastIn(r, near), math.Inf(1)
+	told := false
+	for i := range m.Balls {
+		if r.ball = &m.Balls[i]; int(r.ball.Dim) == o.index {
+			told, nearest = true, min(nearest, o.leastIn(r, near))
+		}
+	}
+	if told {
+		box = max(box, nearest)
+	}
+	return latencyStep(box)
+}
+
+// leastIn bounds the latency of the matches in a region. What must be near to
+// other hosts, too, may not be as near to the origin as others of the region.
+func (o order) leastIn(r region, near []RTT) float64 {
+	origin := o.query.Origin
+	least := r.leastRTT(origin)
+	for _, p := range near {
+		if !r.near(p) {
+			return math.Inf(1)
+		}
+		least = max(least, r.leastBeside(origin, p.To, p.Most)+r.height+origin.Height-2e-9)
+	}
+	return least
 }
 
 // latencyStep is the rank of a predicted round trip time in seconds: whole

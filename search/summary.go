@@ -2,13 +2,15 @@ package search
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"slices"
-	"time"
-
-	"github.com/xenoserver/xeno/dht"
 )
+
+// ErrBadSummary reports a summary that is none of the schema.
+var ErrBadSummary = errors.New("search: bad summary")
 
 // A Summary says what a range of a tree may hold. It may claim too much, never
 // too little.
@@ -20,6 +22,11 @@ type Summary struct {
 	// longitude; for a coordinate: 8 bands of its height). Behind them are 64
 	// bands of each axis of each coordinate.
 	Occupancy []uint64
+	// Balls hold the coordinates of all ads, at most MaxBalls for each dimension:
+	// occupancy knows each axis apart, and clusters in eight dimensions leave little
+	// empty on any one. Of a dimension that is in use but has no balls nothing is
+	// known but its occupancy. Summaries share them; they are never written to.
+	Balls []Ball
 }
 
 // NewSummary returns the summary of nothing.
@@ -33,30 +40,84 @@ func (s *Schema) add(m *Summary, ad *Ad) {
 		if v.IsZero() {
 			continue
 		}
-		m.Occupancy[i] |= d.occupancy(v)
 		if d.Kind == KindCoordinate {
-			for axis, x := range v.coord().Vec {
+			at := v.coord()
+			for axis, x := range at.Vec {
 				m.Occupancy[s.axes[i]+axis] |= 1 << coordinateBand(x, 64)
 			}
+			if b := ballOf(i, *at); !m.vague(b.Dim) {
+				m.Balls = Enclose(m.Balls, []Ball{b})
+			}
 		}
+		m.Occupancy[i] |= d.occupancy(v)
 	}
 }
 
-// unite widens the occupancy of m by that of n.
+// unite widens the occupancy and the balls of m by those of n.
 func (m *Summary) unite(n Summary) {
+	own, more := m.clearOf(n), n.clearOf(*m)
+	if m.Balls = more; len(own) > 0 {
+		m.Balls = Enclose(own, more)
+	}
 	for i, b := range n.Occupancy[:min(len(n.Occupancy), len(m.Occupancy))] {
 		m.Occupancy[i] |= b
 	}
 }
 
-// covers tells whether everything n may hold, m may hold.
-func (m Summary) covers(n Summary) bool {
+// vague tells whether m may have coordinates in a dimension, but does not say in
+// which balls.
+func (m Summary) vague(dim uint8) bool {
+	return int(dim) < len(m.Occupancy) && m.Occupancy[dim] != 0 &&
+		!slices.ContainsFunc(m.Balls, func(b Ball) bool { return b.Dim == dim })
+}
+
+// clearOf returns the balls of m without those of dimensions in which n is vague:
+// so are both together.
+func (m Summary) clearOf(n Summary) []Ball {
+	vague := func(b Ball) bool { return n.vague(b.Dim) }
+	if !slices.ContainsFunc(m.Balls, vague) {
+		return m.Balls
+	}
+	return slices.DeleteFunc(slices.Clone(m.Balls), vague)
+}
+
+// Covers tells whether everything n may hold, m may hold. It may be false though
+// that is so: where several balls of m together hold one of n.
+func (m Summary) Covers(n Summary) bool {
 	for i, b := range n.Occupancy {
 		if b&^m.Occupancy[i] != 0 {
 			return false
 		}
 	}
-	return true
+	for i := range n.Balls {
+		if b := &n.Balls[i]; !m.vague(b.Dim) && !held(m.Balls, b) {
+			return false
+		}
+	}
+	return len(m.clearOf(n)) == len(m.Balls)
+}
+
+// equal tells whether two summaries hold the same, besides their counts.
+func (m Summary) equal(n Summary) bool {
+	return slices.Equal(m.Occupancy, n.Occupancy) && slices.Equal(m.Balls, n.Balls)
+}
+
+// CheckSummary returns an error unless the summary is one of this schema. It
+// wraps ErrBadSummary.
+func (s *Schema) CheckSummary(m Summary) error {
+	if len(m.Occupancy) != s.words {
+		return fmt.Errorf("%w: %d words of occupancy, want %d", ErrBadSummary, len(m.Occupancy), s.words)
+	}
+	var count [maxDimensions]int
+	for _, b := range m.Balls {
+		if int(b.Dim) >= len(s.dims) || s.dims[b.Dim].Kind != KindCoordinate {
+			return fmt.Errorf("%w: a ball in dimension %d, which has no coordinates", ErrBadSummary, b.Dim)
+		}
+		if count[b.Dim]++; count[b.Dim] > MaxBalls {
+			return fmt.Errorf("%w: more than %d balls in dimension %d", ErrBadSummary, MaxBalls, b.Dim)
+		}
+	}
+	return nil
 }
 
 // sameLook tells whether two ads of one server differ at most in numbers and
@@ -77,7 +138,7 @@ func (s *Schema) sameLook(a, b *Signed) bool {
 	x, y := s.NewSummary(), s.NewSummary()
 	s.add(&x, a.Ad)
 	s.add(&y, b.Ad)
-	return slices.Equal(x.Occupancy, y.Occupancy)
+	return x.equal(y)
 }
 
 // occupancy returns the bits of a value.
@@ -100,37 +161,37 @@ type possible struct{ yes, no bool }
 
 // CanMatch tells whether a range with summary m may hold an ad that matches p.
 func (s *Schema) CanMatch(p Predicate, m Summary) bool {
-	return p == nil || m.Count > 0 && s.outcomes(p, m.Occupancy).yes
+	return p == nil || m.Count > 0 && s.outcomes(p, m).yes
 }
 
 // outcomes is Eval over all ads of a range at once. Members of a conjunction
 // are judged each alone, which can only claim too much.
-func (s *Schema) outcomes(p Predicate, occupancy []uint64) possible {
+func (s *Schema) outcomes(p Predicate, m Summary) possible {
 	switch p := p.(type) {
 	case And:
 		all := possible{yes: true}
 		for _, q := range p {
-			o := s.outcomes(q, occupancy)
+			o := s.outcomes(q, m)
 			all.yes, all.no = all.yes && o.yes, all.no || o.no
 		}
 		return all
 	case Or:
 		some := possible{no: true}
 		for _, q := range p {
-			o := s.outcomes(q, occupancy)
+			o := s.outcomes(q, m)
 			some.yes, some.no = some.yes || o.yes, some.no && o.no
 		}
 		return some
 	case Not:
-		o := s.outcomes(p.Of, occupancy)
+		o := s.outcomes(p.Of, m)
 		return possible{yes: o.no, no: o.yes}
 	case Compare, Range, In, Contains, Within, RTT, Has:
 	}
 	i, ok := s.index[dimOf(p)]
-	if !ok || i >= len(occupancy) {
+	if !ok || i >= len(m.Occupancy) {
 		return possible{}
 	}
-	set := occupancy[i]
+	set := m.Occupancy[i]
 	if _, ok := p.(Has); ok {
 		return possible{yes: set != 0, no: true}
 	}
@@ -143,7 +204,7 @@ func (s *Schema) outcomes(p Predicate, occupancy []uint64) possible {
 	case KindPlace:
 		return possible{yes: set != 0 && reaches(p, set), no: true}
 	case KindCoordinate:
-		return possible{yes: set != 0 && s.near(p, i, occupancy), no: true}
+		return possible{yes: set != 0 && s.near(p, i, m), no: true}
 	default:
 	}
 	yes, no := s.dims[i].split(p)
@@ -207,60 +268,6 @@ func reaches(p Predicate, set uint64) bool {
 	return set&lat != 0 && set>>placeBands&lon != 0
 }
 
-// near tells whether a coordinate in the occupied bands of dimension i may
-// satisfy p.
-func (s *Schema) near(p Predicate, i int, occupancy []uint64) bool {
-	rtt, ok := p.(RTT)
-	if !ok {
-		return true
-	}
-	for _, to := range rtt.To {
-		if s.leastRTT(i, occupancy, to) > rtt.Most.Seconds()+1e-9 {
-			return false
-		}
-	}
-	if len(rtt.To) < 2 {
-		return true
-	}
-	most := rtt.Most.Seconds() + 1e-9 - s.leastHeight(i, occupancy) - rtt.To[0].Height
-	return s.leastBeside(i, occupancy, rtt.To[0], rtt.To[1:], rtt.Most) <= most
-}
-
-// leastBeside bounds the distance in seconds, without heights, from a coordinate
-// to those in the occupied bands of dimension i from below that several hosts are
-// near to. If such a one is r[j] from the j-th of k-1 at most, and m is the mean
-// of these and the coordinate, then the sum of the squares of all k distances is
-// k times that of its distance from m, and those of theirs (Huygens and Steiner).
-func (s *Schema) leastBeside(i int, occupancy []uint64, from dht.Coordinate, hosts []dht.Coordinate, within time.Duration) float64 {
-	k, mean := float64(len(hosts)+1), from.Vec
-	for _, to := range hosts {
-		for axis, x := range to.Vec {
-			mean[axis] += x
-		}
-	}
-	squares := 0.0
-	for axis := range mean {
-		mean[axis] /= k
-		gap, own := axisGap(occupancy[s.axes[i]+axis], mean[axis]), from.Vec[axis]-mean[axis]
-		squares += k*gap*gap + own*own
-	}
-	height := s.leastHeight(i, occupancy)
-	for _, to := range hosts {
-		for axis, x := range to.Vec {
-			squares += (x - mean[axis]) * (x - mean[axis])
-		}
-		r := max(0, within.Seconds()+1e-8-height-to.Height)
-		squares -= r * r
-	}
-	return math.Sqrt(max(0, squares-1e-12))
-}
-
-// leastHeight returns the least height of a coordinate in the occupied bands of
-// dimension i.
-func (s *Schema) leastHeight(i int, occupancy []uint64) float64 {
-	return heightLeast(bits.TrailingZeros64(occupancy[i] | 1<<(heightBands-1)))
-}
-
 // withinBands returns which of n bands of latitude and of longitude the circle
 // of p touches; n is at most 64.
 func withinBands(p Within, n int) (lat, lon uint64) {
@@ -304,39 +311,6 @@ func appendBands(to []bandRange, x, reach, most float64, n int) []bandRange {
 		return to
 	}
 	return append(to, bandRange{placeBand(x-reach, most, n), placeBand(x+reach, most, n)})
-}
-
-// leastRTT bounds the round trip time in seconds from a coordinate to those in
-// the occupied bands of dimension i from below.
-func (s *Schema) leastRTT(i int, occupancy []uint64, to dht.Coordinate) float64 {
-	sum := 0.0
-	for axis, x := range to.Vec {
-		gap := axisGap(occupancy[s.axes[i]+axis], x)
-		sum += gap * gap
-	}
-	return max(0, math.Sqrt(sum)+s.leastHeight(i, occupancy)+to.Height-1e-9)
-}
-
-// axisGap is how far x is from the nearest occupied band of an axis; the
-// outermost bands reach to infinity.
-func axisGap(set uint64, x float64) float64 {
-	const width = 2 * coordinateSpan / 64
-	at := coordinateBand(x, 64)
-	least := math.Inf(1)
-	if up := set >> at; up != 0 {
-		n := bits.TrailingZeros64(up)
-		if n == 0 {
-			return 0
-		}
-		least = -coordinateSpan + width*float64(at+n) - x
-	}
-	if down := set << (63 - at); down != 0 {
-		least = min(least, x-(-coordinateSpan+width*float64(at-bits.LeadingZeros64(down)+1)))
-	}
-	if math.IsInf(least, 1) {
-		return 0 // of ads without a coordinate
-	}
-	return max(0, least)
 }
 
 // share estimates which part of a range matches p from the buckets in use,

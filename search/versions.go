@@ -92,7 +92,7 @@ func (t *versions) recordChildren(list []Child) {
 			continue
 		}
 		t.version++
-		if !known || at.bare || !at.child.Summary.covers(child.Summary) {
+		if !known || at.bare || !at.child.Summary.Covers(child.Summary) {
 			t.urgent = t.version
 		}
 		t.children[child.Index] = mirrorChild{child: child, version: t.version}
@@ -127,7 +127,7 @@ func (t *versions) forgetBare() {
 
 // sameAs tells whether mirrors need not be told of a child again.
 func (c Child) sameAs(d Child) bool {
-	return c.Summary.Count == d.Summary.Count && slices.Equal(c.Summary.Occupancy, d.Summary.Occupancy) &&
+	return c.Summary.Count == d.Summary.Count && c.Summary.equal(d.Summary) &&
 		slices.EqualFunc(c.Holders, d.Holders, func(a, b dht.Contact) bool { return a.ID == b.ID }) &&
 		slices.EqualFunc(c.Mirrors.List, d.Mirrors.List, func(a, b Mirror) bool { return a.ID == b.ID && a.Of == b.Of })
 }
@@ -168,7 +168,7 @@ func (t *versions) update(from uint64) MirrorUpdate {
 		case p.lease == nil:
 			child := t.children[p.slot].child
 			u.Children = append(u.Children, child)
-			size += 8*len(child.Summary.Occupancy) + bytesOf(child.Holders)
+			size += 8*len(child.Summary.Occupancy) + BallBytes*len(child.Summary.Balls) + bytesOf(child.Holders)
 			for _, m := range child.Mirrors.List {
 				size += contactBytes(m.Contact)
 			}

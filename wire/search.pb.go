@@ -775,9 +775,15 @@ func (x *SearchWithdraw) GetCells() []*SearchCell {
 
 // SearchSummary is a range summary.
 type SearchSummary struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Count         uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	Occupancy     []uint64               `protobuf:"fixed64,2,rep,packed,name=occupancy,proto3" json:"occupancy,omitempty"` // one for each dimension of the schema
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Count uint32                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// 64 bits for each dimension of the schema, then for each axis of each coordinate.
+	Occupancy []uint64 `protobuf:"fixed64,2,rep,packed,name=occupancy,proto3" json:"occupancy,omitempty"`
+	// 19 bytes for each ball, at most 8 for each coordinate: index of its dimension;
+	// radius, 2 bytes, 0xffff for one without end; 8 axes of its centre, 2 bytes
+	// each, two's complement. Big-endian, in units of 1.25 ms. Without balls in a
+	// dimension its coordinates may be anywhere that occupancy says.
+	Balls         []byte `protobuf:"bytes,3,opt,name=balls,proto3" json:"balls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -822,6 +828,13 @@ func (x *SearchSummary) GetCount() uint32 {
 func (x *SearchSummary) GetOccupancy() []uint64 {
 	if x != nil {
 		return x.Occupancy
+	}
+	return nil
+}
+
+func (x *SearchSummary) GetBalls() []byte {
+	if x != nil {
+		return x.Balls
 	}
 	return nil
 }
@@ -2274,10 +2287,11 @@ const file_search_proto_rawDesc = "" +
 	"\x0eSearchWithdraw\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x120\n" +
-	"\x05cells\x18\x03 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"C\n" +
+	"\x05cells\x18\x03 \x03(\v2\x1a.xeno.search.v1.SearchCellR\x05cells\"Y\n" +
 	"\rSearchSummary\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\x12\x1c\n" +
-	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\"\x8f\x02\n" +
+	"\toccupancy\x18\x02 \x03(\x06R\toccupancy\x12\x14\n" +
+	"\x05balls\x18\x03 \x01(\fR\x05balls\"\x8f\x02\n" +
 	"\n" +
 	"SearchPush\x120\n" +
 	"\x05child\x18\x01 \x01(\v2\x1a.xeno.search.v1.SearchCellR\x05child\x127\n" +

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -38,13 +39,32 @@ func cellFromWire(s *search.Schema, w *wire.SearchCell) (search.CellID, error) {
 }
 
 func summaryToWire(m search.Summary) *wire.SearchSummary {
-	return &wire.SearchSummary{Count: m.Count, Occupancy: m.Occupancy}
+	w := &wire.SearchSummary{Count: m.Count, Occupancy: m.Occupancy}
+	for _, b := range m.Balls {
+		w.Balls = append(w.Balls, b.Dim)
+		w.Balls = binary.BigEndian.AppendUint16(w.Balls, b.Radius)
+		for _, x := range b.Center {
+			w.Balls = binary.BigEndian.AppendUint16(w.Balls, uint16(x))
+		}
+	}
+	return w
 }
 
 func summaryFromWire(s *search.Schema, w *wire.SearchSummary) (search.Summary, error) {
 	m := search.Summary{Count: w.GetCount(), Occupancy: w.GetOccupancy()}
-	if len(m.Occupancy) != s.Words() {
-		return m, fmt.Errorf("%w: summary of %d dimensions", errMessage, len(m.Occupancy))
+	balls := w.GetBalls()
+	if len(balls)%search.BallBytes != 0 {
+		return m, fmt.Errorf("%w: balls of %d bytes, not a multiple of %d", errMessage, len(balls), search.BallBytes)
+	}
+	for ; len(balls) > 0; balls = balls[search.BallBytes:] {
+		b := search.Ball{Dim: balls[0], Radius: binary.BigEndian.Uint16(balls[1:])}
+		for axis := range b.Center {
+			b.Center[axis] = int16(binary.BigEndian.Uint16(balls[3+2*axis:])) //nolint:gosec // two's complement
+		}
+		m.Balls = append(m.Balls, b)
+	}
+	if err := s.CheckSummary(m); err != nil {
+		return m, fmt.Errorf("%w: %w", errMessage, err)
 	}
 	return m, nil
 }

@@ -131,6 +131,7 @@ func FuzzReply(f *testing.F) {
 	for i := range summary.Occupancy {
 		summary.Occupancy[i] = rand.New(rand.NewPCG(1, uint64(i))).Uint64()
 	}
+	summary.Balls = []search.Ball{{Dim: coordinateOf(schema), Radius: 40}, {Dim: coordinateOf(schema), Radius: 0xffff}}
 	b, err := proto.Marshal(replyToWire(search.CellReply{
 		Known: true, Inner: true, Total: 5, Excluded: []uint32{1}, Pruned: []uint32{2}, Mirrors: someMirrors(),
 		Children: []search.Child{{

@@ -14,8 +14,8 @@ const (
 	// gone: 34 bytes each.
 	maxCopied = 4096
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
-	// and 64 children of 40 dimensions, 4 holders and 8 mirrors with their
-	// addresses.
+	// and 64 children of 40 dimensions, 8 balls, 4 holders and 8 mirrors with
+	// their addresses.
 	maxReply = 1 << 20
 	// maxListed bounds how many cells, contacts or children a message may
 	// list before it is taken for hostile.
@@ -40,7 +40,7 @@ const (
 	consultTimeout = time.Second
 	// maxConsulted bounds the cells of such a question.
 	maxConsulted = 64
-	// maxSeen bounds the cells that are remembered: inner ones take 20 to 60 KB each.
+	// maxSeen bounds the cells that are remembered: inner ones take 20 to 70 KB each.
 	maxSeen = 512
 	// changeInterval is the shortest time between two ads of this node: a
 	// server whose load moves every moment need not tell every moment.
