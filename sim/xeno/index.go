@@ -29,8 +29,9 @@ type Index struct {
 	trees  map[string]*tree
 	names  []string
 	occupy *occupancies
-	leaf   int // ads in a leaf at most
-	sample int // ads in the sample of an inner cell
+	balls  []search.Ball // of every ad, one for each coordinate dimension; without radius: none
+	leaf   int           // ads in a leaf at most
+	sample int           // ads in the sample of an inner cell
 
 	cached map[*cell]*search.Holder
 	below  map[*cell][]search.Child // what stands in the place of tables
@@ -76,6 +77,7 @@ type cell struct {
 	halves  [2]*cell // of a divided cell
 	inner   bool
 	occupy  []uint64
+	balls   []search.Ball
 	sample  []network.NodeID // those with the smallest hashes, ascending
 	holders []network.NodeID
 }
@@ -89,6 +91,13 @@ func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) 
 	}
 	x.sample = search.SampleAds(x.leaf)
 	x.occupy = newOccupancies(world.Market.Len(), x.schema.Words())
+	coordinates := 0
+	for _, d := range x.schema.Dimensions() {
+		if d.Kind == search.KindCoordinate {
+			coordinates++
+		}
+	}
+	x.balls = make([]search.Ball, coordinates*world.Market.Len())
 	var trees []*tree
 	for _, t := range x.schema.Trees() {
 		own := &tree{Tree: t, keys: make([]keyed, world.Market.Len())}
@@ -101,7 +110,9 @@ func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) 
 			return
 		}
 		ad := world.Market.Ad(i)
-		x.occupy.set(i, x.schema.SummaryOf(ad).Occupancy)
+		m := x.schema.SummaryOf(ad)
+		x.occupy.set(i, m.Occupancy)
+		copy(x.balls[coordinates*i:], m.Balls)
 		for _, t := range trees {
 			k := x.schema.KeyOf(t.Tree, ad)
 			t.keys[i] = keyed{binary.BigEndian.Uint64(k[:8]), network.NodeID(i)}
@@ -147,11 +158,13 @@ func (x *Index) build(t *tree, id search.CellID, low, high int) *cell {
 	level := int(id.Prefix.Level)
 	c.inner = high-low > x.leaf && level < 64
 	if !c.inner {
-		nodes := make([]network.NodeID, 0, high-low)
+		nodes, balls := make([]network.NodeID, 0, high-low), make([]search.Ball, 0, high-low)
 		for _, k := range t.keys[low:high] {
 			x.occupy.unite(c.occupy, int(k.node))
+			balls = x.appendBalls(balls, int(k.node))
 			nodes = append(nodes, k.node)
 		}
+		c.balls = search.Enclose(nil, balls)
 		c.sample = x.smallest(nodes)
 		return c
 	}
@@ -165,10 +178,22 @@ func (x *Index) build(t *tree, id search.CellID, low, high int) *cell {
 		for d, b := range half.occupy {
 			c.occupy[d] |= b
 		}
+		c.balls = search.Enclose(c.balls, half.balls)
 		c.sample = append(c.sample, half.sample...)
 	}
 	c.sample = x.smallest(c.sample)
 	return c
+}
+
+// appendBalls appends those of an ad.
+func (x *Index) appendBalls(to []search.Ball, ad int) []search.Ball {
+	each := len(x.balls) / x.world.Market.Len()
+	for _, b := range x.balls[each*ad : each*(ad+1)] {
+		if b.Radius > 0 {
+			to = append(to, b)
+		}
+	}
+	return to
 }
 
 // table calls do for the cells that stand in the table of an inner cell: the
@@ -357,7 +382,7 @@ func (x *Index) copyOf(c *cell, until time.Time, ad func(network.NodeID) *search
 }
 
 func summaryOf(c *cell) search.Summary {
-	return search.Summary{Count: uint32(c.high - c.low), Occupancy: c.occupy}
+	return search.Summary{Count: uint32(c.high - c.low), Occupancy: c.occupy, Balls: c.balls}
 }
 
 // standIns returns the cells that the holders of a table want listed in its

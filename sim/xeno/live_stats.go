@@ -37,7 +37,7 @@ func (l *Live) idle(before, ad *search.Signed) bool {
 // is sent.
 func (l *Live) idleIn(t search.Tree, before, ad *search.Signed) bool {
 	itself := search.Query{Where: search.Compare{Dim: search.DimServer, Op: search.OpEqual, Value: search.Text(ad.Ad.Server.String())}, Limit: 1}
-	want := l.schema.SummaryOf(ad).Occupancy
+	want := l.schema.SummaryOf(ad)
 	old, key := l.schema.KeyOf(t, before), l.schema.KeyOf(t, ad)
 	for cell := search.Root(t.Name); ; {
 		var reply search.CellReply
@@ -56,7 +56,7 @@ func (l *Live) idleIn(t search.Tree, before, ad *search.Signed) bool {
 		next, covered := cell, false
 		for _, c := range reply.Children {
 			if below := cell.Prefix.Child(c.Index); below.Contains(key) && below.Level > next.Prefix.Level {
-				next.Prefix, covered = below, covers(c.Summary.Occupancy, want)
+				next.Prefix, covered = below, c.Summary.Covers(want)
 			}
 		}
 		if !covered {
@@ -64,15 +64,6 @@ func (l *Live) idleIn(t search.Tree, before, ad *search.Signed) bool {
 		}
 		cell = next
 	}
-}
-
-func covers(have, want []uint64) bool {
-	for i, b := range want {
-		if b&^have[i] != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // aboveLeaf tells whether a publisher sends a message to cells above the last
