@@ -212,7 +212,8 @@ func TestKnown(t *testing.T) {
 		if i%5 == 0 {
 			w.publish(randomAd(w.rng, w.now))
 			w.publisher(w.pubs[i], Stop{})
-			w.run(7 * time.Second)
+			// Tables hear that an ad is gone a refresh later, those above by one more.
+			w.run(WithdrawPatience + 2*(TickEvery+mirrorRefresh))
 		}
 		q := randomQuery(w.rng)
 		finish := w.finish(q, SeekerConfig{Known: known, Sample: sample})
