@@ -86,8 +86,9 @@ func (c *cell) list(s *Schema) (list []Child) {
 		list = append(list, child)
 	}
 	slices.SortStableFunc(slots, func(a, b int) int { return len(passed[a]) - len(passed[b]) })
+	size := 0
 	for _, i := range slots {
-		if len(list)+len(passed[i])-1 > maxListed {
+		if size += bytesBelow(passed[i]); len(list)+len(passed[i])-1 > maxListed || size > maxListedBytes {
 			break
 		}
 		at := slices.IndexFunc(list, func(c Child) bool { return c.Index == i })
@@ -98,6 +99,15 @@ func (c *cell) list(s *Schema) (list []Child) {
 	}
 	slices.SortFunc(list, func(a, b Child) int { return cmp.Compare(a.Index, b.Index) })
 	return list
+}
+
+// bytesBelow is about what children take in a reply.
+func bytesBelow(children []Child) (size int) {
+	for _, c := range children {
+		c.Mirrors = DrawMirrors(c.Mirrors.List, 0)
+		size += c.bytes()
+	}
+	return size
 }
 
 // passed returns what stands in the place of the child at a slot, nil unless it
@@ -176,6 +186,9 @@ func (h *Holder) standIns(now time.Time, c *cell) []Child {
 	for i := range list {
 		list[i].Holders = closest(CellID{Tree: c.id.Tree, Prefix: c.id.Prefix.Child(list[i].Index)}, slices.Clone(list[i].Holders))
 		list[i].Mirrors = DrawMirrors(list[i].Mirrors.List, c.turn)
+	}
+	if bytesBelow(list) > maxBelowBytes {
+		return nil // whose addresses make it so large must not hide the cell
 	}
 	return list
 }

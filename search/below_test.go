@@ -3,6 +3,7 @@ package search
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -253,6 +254,53 @@ func TestPassedOverBounds(t *testing.T) {
 		if r, ok := e.(CellReply); !ok || len(r.Children) != 1 || r.Children[0].Index >= Slots {
 			t.Errorf("the table above lists %+v", e)
 		}
+	}
+}
+
+// TestPassedOverLong lets strangers have addresses so long that not all cells fit
+// into a message.
+func TestPassedOverLong(t *testing.T) {
+	s := DefaultSchema()
+	id := CellID{Tree: "price_hour", Prefix: PrefixOf(Key{0x10}, 4)}
+	now := time.Unix(1_800_000_000, 0)
+	children := func(n int) (list []Child) {
+		for i := range n {
+			c := Child{Index: 14 + i, Summary: s.NewSummary()}
+			c.Summary.Count = 9
+			for holder := range Replicas {
+				long := dht.Contact{ID: dht.PeerID{byte(holder + 1)}}
+				for range dht.MaxAddrs {
+					long.Addrs = append(long.Addrs, "/dns4/"+strings.Repeat("x", dht.MaxAddrBytes-6))
+				}
+				c.Holders = append(c.Holders, long)
+			}
+			list = append(list, c)
+		}
+		return list
+	}
+	c := &cell{id: id, inner: true, listed: children(8), listedNow: true}
+	h := NewHolder(s, HolderConfig{})
+	if h.standIns(now, c) != nil {
+		t.Error("a table tells of more than fits into a message")
+	}
+	c.listed = children(1)
+	if h.standIns(now, c) == nil {
+		t.Error("a table does not tell of what fits into a message")
+	}
+	root := &cell{id: Root(id.Tree), inner: true, told: s.NewSummary()}
+	for slot := 14; slot < Slots; slot++ {
+		for holder := range Replicas {
+			root.learn(slot, entry{holder: dht.Contact{ID: dht.PeerID{byte(holder + 1)}}, summary: children(1)[0].Summary, below: children(2), until: now.Add(time.Hour)})
+		}
+	}
+	deep := 0
+	for _, child := range root.listing(s) {
+		if child.Index >= Slots {
+			deep++
+		}
+	}
+	if size := bytesBelow(children(deep)); deep == 0 || size > maxListedBytes {
+		t.Errorf("a table lists %d cells of %d bytes in the place of others", deep, size)
 	}
 }
 

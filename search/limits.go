@@ -66,6 +66,9 @@ const (
 	// maxListed how many are listed at most where others are, and maxDepthBelow how
 	// many levels below those may be: a reply with all of them takes 60 KB.
 	maxBelow, maxListed, maxDepthBelow = 16, 64, 24
+	// maxBelowBytes bounds what a table tells of the cells below, maxListedBytes what
+	// another one lists in the place of such tables: addresses may be long.
+	maxBelowBytes, maxListedBytes = 64 << 10, 256 << 10
 	// MaxChildren bounds the cells below that one reply lists.
 	MaxChildren = max(maxListed, Slots)
 	// MaxIndex bounds the slot of one of them: see Prefix.Child.

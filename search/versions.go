@@ -132,6 +132,15 @@ func (c Child) sameAs(d Child) bool {
 		slices.EqualFunc(c.Mirrors.List, d.Mirrors.List, func(a, b Mirror) bool { return a.ID == b.ID && a.Of == b.Of })
 }
 
+// bytes is about what a child takes in a message.
+func (c Child) bytes() int {
+	size := 8*len(c.Summary.Occupancy) + BallBytes*len(c.Summary.Balls) + bytesOf(c.Holders)
+	for _, m := range c.Mirrors.List {
+		size += contactBytes(m.Contact)
+	}
+	return size
+}
+
 // update returns what a copy of a version lacks, as much as fits.
 func (t *versions) update(from uint64) MirrorUpdate {
 	if from < t.base || from > t.version {
@@ -168,10 +177,7 @@ func (t *versions) update(from uint64) MirrorUpdate {
 		case p.lease == nil:
 			child := t.children[p.slot].child
 			u.Children = append(u.Children, child)
-			size += 8*len(child.Summary.Occupancy) + BallBytes*len(child.Summary.Balls) + bytesOf(child.Holders)
-			for _, m := range child.Mirrors.List {
-				size += contactBytes(m.Contact)
-			}
+			size += child.bytes()
 		case p.lease.ad == nil:
 			u.Gone = append(u.Gone, p.lease.hash)
 			size += len(p.lease.hash) + 2
