@@ -313,10 +313,10 @@ func TestStrangeSlots(t *testing.T) {
 	for i := range full.Occupancy {
 		full.Occupancy[i] = ^uint64(0)
 	}
-	one, two := dht.PeerID{1}, dht.PeerID{2}
-	for _, slot := range []int{-7, Slots, 1 << 10, MaxIndex, MaxIndex + 1, 1 << 40} {
+	one, two, deepest := dht.PeerID{1}, dht.PeerID{2}, uint8(0)
+	for _, slot := range []int{-7, 14, Slots, 1 << 10, MaxIndex, MaxIndex + 1, 1 << 40} {
 		where := Compare{Dim: "free_cpu", Op: OpGreaterEqual, Value: Number(1)}
-		seeker, err := NewSeeker(s, Query{Where: where, Limit: 3}, SeekerConfig{Budget: 300})
+		seeker, err := NewSeeker(s, Query{Where: where}, SeekerConfig{Budget: 2000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,15 +333,23 @@ func TestStrangeSlots(t *testing.T) {
 				case Locate:
 					effects = append(effects, m.Step(now, Located{Cell: e.Cell, Holders: []dht.Contact{{ID: one}, {ID: two}}})...)
 				case Ask:
-					// Down the leftmost branch, and somewhere strange.
+					// Down the leftmost branch, at last between tables, and somewhere strange.
+					down := 14
+					if e.Query.Cell.Prefix.table() {
+						down = 0
+					}
 					r := CellReply{Known: true, Inner: true, Age: time.Hour, Children: []Child{
-						{Index: 14, Summary: full, Holders: []dht.Contact{{ID: one}, {ID: two}}}, {Index: slot, Summary: full},
+						{Index: down, Summary: full, Holders: []dht.Contact{{ID: one}, {ID: two}}}, {Index: slot, Summary: full},
 					}}
+					deepest = max(deepest, e.Query.Cell.Prefix.Level)
 					effects = append(effects, m.Step(now, Answered{Cell: e.Query.Cell, From: e.To.ID, Reply: &r})...)
 				case Consult, Finish, Hit, Verify, Wake:
 				}
 			}
 		}
+	}
+	if deepest <= maxLevel-tableBits {
+		t.Errorf("nobody came deeper than level %d", deepest)
 	}
 }
 
