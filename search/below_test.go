@@ -95,16 +95,7 @@ func TestPassedOver(t *testing.T) {
 			t.Errorf("free_cpu >= %d: counted %v, %d match", i, a.Matches, all)
 		}
 	}
-	for i := range 40 {
-		if i < 20 {
-			w.publisher(w.pubs[i], Stop{})
-		} else {
-			w.publisher(w.pubs[i], Offer{changed(w.rng, w.pubs[i].ad, w.now)})
-		}
-	}
-	for range 20 {
-		w.publish(randomAd(w.rng, w.now))
-	}
+	w.stir(20, 20)
 	w.run(10 * time.Second)
 	w.checkPassing("after changes", 1)
 	w.kill(4)

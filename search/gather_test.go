@@ -118,16 +118,7 @@ func (w *world) checkGathered(t *testing.T, when string, least int) {
 func TestGather(t *testing.T) {
 	w := gatherWorld(t, 31)
 	w.checkGathered(t, "at rest", 100)
-	for i := range 40 {
-		if i < 20 {
-			w.publisher(w.pubs[i], Stop{})
-		} else {
-			w.publisher(w.pubs[i], Offer{changed(w.rng, w.pubs[i].ad, w.now)})
-		}
-	}
-	for range 20 {
-		w.publish(randomAd(w.rng, w.now))
-	}
+	w.stir(20, 20)
 	w.run(10 * time.Second)
 	w.checkGathered(t, "after changes", 50)
 	w.kill(6)

@@ -112,16 +112,7 @@ func TestMirrorsComeAndGo(t *testing.T) {
 	}
 	w.heat(root, 6*time.Second)
 	same("at rest")
-	for i := range 30 {
-		if i < 10 {
-			w.publisher(w.pubs[i], Stop{})
-		} else {
-			w.publisher(w.pubs[i], Offer{changed(w.rng, w.pubs[i].ad, w.now)})
-		}
-	}
-	for range 10 {
-		w.publish(randomAd(w.rng, w.now))
-	}
+	w.stir(10, 20)
 	w.heat(root, 20*time.Second)
 	same("after changes")
 	w.run(2 * time.Minute)

@@ -409,6 +409,21 @@ func (w *world) current(server dht.PeerID) *Signed {
 	return nil
 }
 
+// stir has the first few servers replaced by new ones, and those after them
+// change.
+func (w *world) stir(replaced, changing int) {
+	for i, p := range w.pubs[:replaced+changing] {
+		if i < replaced {
+			w.publisher(p, Stop{})
+		} else {
+			w.publisher(p, Offer{changed(w.rng, p.ad, w.now)})
+		}
+	}
+	for range replaced {
+		w.publish(randomAd(w.rng, w.now))
+	}
+}
+
 // ads returns the current ads.
 func (w *world) ads() (out []*Signed) {
 	for _, p := range w.pubs {
