@@ -53,7 +53,7 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 		}
 		match := h.schema.tally(conjuncts, ad.Ad, reply.Excluded)
 		if inner && c.id.Tree != "" {
-			sample = append(sample, sampledKey{h.schema.KeyOf(t, ad), match})
+			sample = append(sample, sampledAd{h.schema.KeyOf(t, ad), match})
 		}
 		if match {
 			reply.Digest ^= l.digest()
@@ -89,10 +89,10 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 }
 
 // A census is the sample of an inner cell.
-type census []sampledKey
+type census []sampledAd
 
-// A sampledKey is where an ad of it stands, and whether it matches.
-type sampledKey struct {
+// A sampledAd is where an ad of it stands, and whether it matches.
+type sampledAd struct {
 	key   Key
 	match bool
 }

@@ -29,12 +29,9 @@ func nested(of, slot int) int {
 
 // slotOf returns the slot of a prefix below p: see Child.
 func (p Prefix) slotOf(below Prefix) int {
-	slot := 0
+	slot := -1
 	for level := int(p.Level); level < int(below.Level); level++ {
-		slot = 2*slot + below.Key.bits(level, 1)
-		if level > int(p.Level) {
-			slot += 2
-		}
+		slot = 2*slot + 2 + below.Key.bits(level, 1)
 	}
 	return slot
 }

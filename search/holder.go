@@ -176,7 +176,7 @@ type Holder struct {
 	replicas map[CellID]*replica
 	mirrored int     // bytes of ads in them
 	gathered int     // bytes of ads that tables gather
-	told     int     // cells that tables to be passed over told of, at the last tick
+	standing int     // cells that stand in the place of tables to be passed over, as told, at the last tick
 	asked    uint64  // Stats.Asked at the last tick
 	rate     float64 // asks a second, over the last ticks
 }
@@ -415,7 +415,7 @@ func (h *Holder) withdraw(in Withdraw) {
 
 // tick ends leases, merges what became small and sends summaries up.
 func (h *Holder) tick(now time.Time) {
-	kept, told := h.order[:0], 0
+	kept, standing := h.order[:0], 0
 	for _, id := range h.order {
 		c := h.cells[id]
 		for i, l := range c.leases {
@@ -438,14 +438,14 @@ func (h *Holder) tick(now time.Time) {
 		if c.inner && now.Sub(c.changed) >= 2*h.cfg.summaryLife() && c.total() <= h.cfg.LeafAds/mergeShare {
 			c.inner, c.changed = false, now
 		}
-		told += c.toldOf()
+		standing += c.toldOf()
 		h.warm(now, c)
 		h.feedAll(now, c)
 		h.gather(now, c)
 		h.report(now, c)
 	}
 	clear(h.order[len(kept):])
-	h.order, h.told = kept, told
+	h.order, h.standing = kept, standing
 	h.rate += (float64(h.stats.Asked-h.asked) - h.rate) / heatTicks
 	h.asked = h.stats.Asked
 	h.expireReplicas(now)

@@ -125,9 +125,8 @@ func (p Prefix) Child(slot int) Prefix {
 // Parent returns the prefix whose table has p, and p's slot there. p must not
 // be the root.
 func (p Prefix) Parent() (Prefix, int) {
-	level := (int(p.Level) - 1) / tableBits * tableBits
-	n := int(p.Level) - level
-	return PrefixOf(p.Key, level), 1<<n - 2 + p.Key.bits(level, n)
+	above := PrefixOf(p.Key, (int(p.Level)-1)/tableBits*tableBits)
+	return above, above.slotOf(p)
 }
 
 // up returns the prefix one bit shorter.

@@ -13,7 +13,7 @@ type lease struct {
 	from    dht.PeerID
 	until   time.Time
 	settled bool  // a cell below has it, too
-	ticks   uint8 // that passed since it came here and had not settled
+	ticks   uint8 // that passed since the ad came here
 }
 
 // full tells whether a limit forbids one more lease.

@@ -45,7 +45,7 @@ func (h *Holder) push(now time.Time, in Push) {
 	if in.Summary.Count == 0 {
 		e.until = now // the child is going
 	}
-	if h.schema.tellable(in.Child, in.Below) && h.told < maxToldBelow {
+	if h.schema.tellable(in.Child, in.Below) && h.standing < maxToldBelow {
 		e.below = in.Below
 	}
 	if c.learn(index, e) || c.lags(h.schema) {

@@ -48,41 +48,24 @@ func (s *Schema) survey(q Query, conjuncts []Predicate, cell CellID, r *CellRepl
 			guess: min(1, s.share(q.Where, c.Summary)), sampled: float64(c.Sampled), matched: float64(min(c.Matched, c.Sampled)),
 		}
 		if len(r.Sample) > 0 {
-			b.sampled, b.matched = 0, 0
-			for _, ad := range sample {
-				if below.Prefix.Contains(ad.key) {
-					b.sampled, b.matched = b.sampled+1, b.matched+ad.match
-				}
-			}
+			sampled, matched := sample.count(below.Prefix)
+			b.sampled, b.matched = float64(sampled), float64(matched)
 		}
 		out.branches = append(out.branches, b)
 	}
 	return out
 }
 
-// A sampled ad is one of an inner cell's sample.
-type sampledAd struct {
-	key   Key
-	match float64 // 1 or 0
-}
-
 // take evaluates the sample of an inner cell, as far as its ads belong there.
-func (v *survey) take(s *Schema, t Tree, q Query, cell CellID, ads []*Signed) (sample []sampledAd) {
+func (v *survey) take(s *Schema, t Tree, q Query, cell CellID, ads []*Signed) (sample census) {
 	for _, ad := range sortedSample(ads) {
-		a := sampledAd{key: s.KeyOf(t, ad)}
-		if !cell.Prefix.Contains(a.key) {
-			continue
+		if key := s.KeyOf(t, ad); cell.Prefix.Contains(key) {
+			sample = append(sample, sampledAd{key, s.Matches(q.Where, ad.Ad)})
 		}
-		if s.Matches(q.Where, ad.Ad) {
-			a.match = 1
-		}
-		sample = append(sample, a)
 	}
 	if len(ads) > 0 {
-		v.total, v.matched = float64(len(sample)), 0
-		for _, a := range sample {
-			v.matched += a.match
-		}
+		total, matched := sample.count(cell.Prefix)
+		v.total, v.matched = float64(total), float64(matched)
 	}
 	return sample
 }
