@@ -53,8 +53,9 @@ type Config struct {
 	// Timeout is when a request without an answer has failed; 0 means 2 s.
 	Timeout time.Duration
 	// Maintained keeps every routing table in memory and under churn as
-	// Kademlia does; otherwise tables are derived from the seed when asked
-	// for, which costs no memory.
+	// Kademlia does over connections: who is silent for half a minute is left
+	// out. Otherwise tables are derived from the seed when asked for, which costs
+	// no memory.
 	Maintained bool
 	// Handshakes lets the first message between two nodes wait for their
 	// connection, two round trips, and again when they did not talk for two
@@ -73,6 +74,7 @@ type Network struct {
 	load   []uint32 // messages received
 	tables *tables  // nil: derived
 	cut    bool     // some are cut off from the others
+	cutAt  time.Duration
 
 	connections *connections // nil: all are open
 
@@ -241,7 +243,12 @@ func (n *Network) Alive(id NodeID) bool { return n.hosts[id].state&stateDead == 
 func (n *Network) Answers(id NodeID) bool { return n.hosts[id].state == 0 }
 
 // Kill lets a node die at once.
-func (n *Network) Kill(id NodeID) { n.hosts[id].state |= stateDead }
+func (n *Network) Kill(id NodeID) {
+	n.hosts[id].state |= stateDead
+	if n.tables != nil {
+		n.tables.left[id] = n.now
+	}
+}
 
 // Revive brings a node back.
 func (n *Network) Revive(id NodeID) { n.hosts[id].state &^= stateDead }
@@ -252,7 +259,7 @@ func (n *Network) Cut(nodes []NodeID) {
 	for i := range n.hosts {
 		n.hosts[i].apart = false
 	}
-	n.cut = len(nodes) > 0
+	n.cut, n.cutAt = len(nodes) > 0, n.now
 	for _, id := range nodes {
 		n.hosts[id].apart = true
 	}

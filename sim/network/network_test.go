@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -335,6 +336,72 @@ func TestRepair(t *testing.T) {
 		if cpl := shares(n.hosts[0].pos, n.hosts[n.tables.entry[i]].pos); cpl != int(n.tables.buckets[i]) {
 			t.Errorf("entry %d shares %d bits, and is in bucket %d", i, cpl, n.tables.buckets[i])
 		}
+	}
+}
+
+// TestEnded leaves out of kept tables who is silent for long, until it is back.
+func TestEnded(t *testing.T) {
+	n := make1(t, Config{Nodes: 400, Seed: 12, Maintained: true, Unreachable: 0.05})
+	known := func(of NodeID) (entries map[NodeID]bool) {
+		entries = make(map[NodeID]bool)
+		for cpl := range n.depth(of) {
+			found := nearest{key: n.hosts[of].pos, most: dht.K}
+			n.entries(&found, of, cpl)
+			for _, c := range found.list[:found.n] {
+				entries[c.node] = true
+			}
+		}
+		return entries
+	}
+	pass := func(d time.Duration) { _ = n.Run(context.Background(), n.Now()+d) }
+	const of = NodeID(0)
+	before, sole := known(of), n.Nearest(nil, of, n.Position(of), 8) // these have no substitute
+	for _, id := range sole {
+		n.Kill(id)
+	}
+	pass(noticed - time.Second)
+	if now := known(of); !maps.Equal(now, before) {
+		t.Errorf("%d entries right after deaths, before them %d", len(now), len(before))
+	}
+	pass(time.Second)
+	if now := known(of); len(now) != len(before)-len(sole) {
+		t.Errorf("%d entries when %d of %d are known to be dead", len(now), len(sole), len(before))
+	}
+	for _, id := range sole {
+		n.Revive(id)
+	}
+	if now := known(of); !maps.Equal(now, before) {
+		t.Errorf("%d entries when all are back, before %d", len(now), len(before))
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(before)), func(id NodeID) bool { return !n.Answers(id) }) {
+		t.Error("nobody who never answers stands in the table")
+	}
+
+	var apart []NodeID
+	for id := range before {
+		if id%2 == 1 {
+			apart = append(apart, id)
+		}
+	}
+	n.Cut(apart)
+	pass(noticed)
+	here, there := known(of), known(apart[0])
+	for _, side := range []struct {
+		of    NodeID
+		knows map[NodeID]bool
+	}{{of, here}, {apart[0], there}} {
+		if len(side.knows) == 0 {
+			t.Errorf("%d knows nobody", side.of)
+		}
+		for id := range side.knows {
+			if !n.Together(side.of, id) {
+				t.Errorf("%d knows %d across the cut", side.of, id)
+			}
+		}
+	}
+	n.Cut(nil)
+	if now := known(of); len(now) != len(before) {
+		t.Errorf("%d entries after the cut, before it %d", len(now), len(before))
 	}
 }
 
