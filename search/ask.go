@@ -76,15 +76,25 @@ func (h *Holder) evaluate(now time.Time, c *cell, q CellQuery, reply *CellReply)
 	if reply.Gathered {
 		return
 	}
+	list := func(to []Child, child Child) []Child {
+		child.Sampled, child.Matched = sample.count(c.id.Prefix.Child(child.Index))
+		child.Holders = child.Holders[:min(len(child.Holders), Replicas)]
+		child.Mirrors = DrawMirrors(child.Mirrors.List, c.turn)
+		return append(to, child)
+	}
+	passed, below := c.pass(h.schema, func(child Child) bool {
+		return h.schema.pruner(conjuncts, child.Summary) < 0 && h.schema.missed(CellID{Tree: c.id.Tree, Prefix: c.id.Prefix.Child(child.Index)}, conjuncts) < 0
+	})
 	for _, child := range c.listing(h.schema) {
 		if i := h.schema.pruner(conjuncts, child.Summary); i >= 0 && !q.Whole {
 			reply.Pruned[i] += child.Summary.Count
 			continue
 		}
-		child.Sampled, child.Matched = sample.count(c.id.Prefix.Child(child.Index))
-		child.Holders = child.Holders[:min(len(child.Holders), Replicas)]
-		child.Mirrors = DrawMirrors(child.Mirrors.List, c.turn)
-		reply.Children = append(reply.Children, child)
+		reply.Children = list(reply.Children, child)
+	}
+	reply.Passed = passed
+	for _, child := range below {
+		reply.Below = list(reply.Below, child)
 	}
 }
 

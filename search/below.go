@@ -9,13 +9,13 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
-// A table with few cells below is passed over: its holders tell those of the
-// table above of these cells, too, and there they stand in its place, as a
-// radix tree leaves out nodes with few branches (path compression). Whoever asks
-// saves a round trip and two messages for each; where the keys of ads lie in
-// clusters, as coordinates do, most tables are such. What these holders tell is
-// united, so that one who leaves a cell out hides nothing, and a table is passed
-// over only where all of them tell it to be, two at least.
+// A table is passed over: its holders tell those of the table above of the cells
+// below it, too, and there these stand in its place where they are few, as a radix
+// tree leaves out nodes with few branches (path compression), and else for each
+// query that only some of them can answer. Whoever asks saves a round trip and
+// two messages for each. What these holders tell is united, so that one who leaves
+// a cell out hides nothing, and a table is passed over only where all of them tell
+// it to be, two at least.
 
 // depthOf returns how many levels below a cell a slot of Prefix.Child is.
 func depthOf(slot int) int { return bits.Len(uint(slot+2)) - 1 } //nolint:gosec // not negative
@@ -69,9 +69,10 @@ func (c *cell) listing(s *Schema) []Child {
 }
 
 func (c *cell) list(s *Schema) (list []Child) {
-	var passed [Slots][]Child
+	passed := &c.through
 	var slots []int // of those that may be passed over
 	for i := range c.children {
+		passed[i] = nil
 		if len(c.children[i]) == 0 {
 			continue
 		}
@@ -96,6 +97,38 @@ func (c *cell) list(s *Schema) (list []Child) {
 	}
 	slices.SortFunc(list, func(a, b Child) int { return cmp.Compare(a.Index, b.Index) })
 	return list
+}
+
+// pass returns which of the children that are listed a query may pass over, and
+// the cells below them that fit it: those of which the fewest do, as long as
+// there are not more cells to be read than a reply lists.
+func (c *cell) pass(s *Schema, fits func(Child) bool) (passed []int, below []Child) {
+	fitting := make(map[int][]Child)
+	count, size := 0, bytesBelow(c.listing(s))
+	for _, child := range c.listing(s) {
+		if !fits(child) {
+			continue
+		}
+		count++
+		if child.Index >= Slots || c.through[child.Index] == nil {
+			continue
+		}
+		passed = append(passed, child.Index)
+		for _, b := range c.through[child.Index] {
+			if fits(b) {
+				fitting[child.Index] = append(fitting[child.Index], b)
+			}
+		}
+	}
+	slices.SortStableFunc(passed, func(a, b int) int { return len(fitting[a]) - len(fitting[b]) })
+	for i, at := range passed {
+		count += len(fitting[at]) - 1
+		if size += bytesBelow(fitting[at]); count > maxListed || size > maxListedBytes {
+			return passed[:i], below
+		}
+		below = append(below, fitting[at]...)
+	}
+	return passed, below
 }
 
 // bytesBelow is about what children take in a reply.
@@ -131,6 +164,9 @@ func (c *cell) passed(s *Schema, slot int) (list []Child) {
 	}
 	all := s.NewSummary()
 	for at, children := range told {
+		if depthOf(slot)+depthOf(at) > maxDepthBelow {
+			return nil // nobody takes in what is so deep
+		}
 		child := merge(s, children)
 		child.Index = nested(slot, at)
 		child.Holders = closest(CellID{Tree: c.id.Tree, Prefix: c.id.Prefix.Child(child.Index)}, child.Holders)
@@ -217,4 +253,14 @@ func (c *cell) lags(s *Schema) bool {
 		}
 	}
 	return false
+}
+
+// toRead returns the cells below that a query should read, as one of the holders
+// says.
+func (r *CellReply) toRead() []Child {
+	if len(r.Passed) == 0 {
+		return r.Children
+	}
+	list := slices.DeleteFunc(slices.Clone(r.Children), func(c Child) bool { return slices.Contains(r.Passed, c.Index) })
+	return append(list, r.Below...)
 }

@@ -15,6 +15,12 @@ import (
 // passingWorld has trees of several tables one below the other, which do not
 // gather, with two or more cells below each.
 func passingWorld(t *testing.T, seed uint64, lean func(*peer, SendPush) []Child) *world {
+	return passingWorldOf(t, seed, 60, lean)
+}
+
+// passingWorldOf is that with so many ads. Of 60 all leaves are listed by the
+// roots, of 240 they are too many.
+func passingWorldOf(t *testing.T, seed uint64, ads int, lean func(*peer, SendPush) []Child) *world {
 	w := newWorld(t, seed, 0, 4)
 	w.wide, w.lean = -1, lean
 	dims := defaultDimensions()
@@ -28,7 +34,7 @@ func passingWorld(t *testing.T, seed uint64, lean func(*peer, SendPush) []Child)
 	for range 20 {
 		w.join()
 	}
-	for range 60 {
+	for range ads {
 		w.publish(randomAd(w.rng, w.now))
 	}
 	w.run(6 * time.Minute)
@@ -39,14 +45,12 @@ func passingWorld(t *testing.T, seed uint64, lean func(*peer, SendPush) []Child)
 // tables.
 func (w *world) passing() (n int) {
 	for _, t := range w.schema.trees {
-		for _, holder := range w.closest(Root(t.Name)) {
-			w.holder(w.byID[holder.ID], AskCell{CellQuery{Cell: Root(t.Name), Whole: true}}, func(e HolderEffect) {
-				for _, c := range e.(CellReply).Children {
-					if c.Index >= Slots {
-						n++
-					}
+		for _, r := range w.askAll(CellQuery{Cell: Root(t.Name), Whole: true}) {
+			for _, c := range r.Children {
+				if c.Index >= Slots {
+					n++
 				}
-			})
+			}
 		}
 	}
 	return n
@@ -101,6 +105,103 @@ func TestPassedOver(t *testing.T) {
 	w.kill(4)
 	w.run(6 * time.Minute)
 	w.checkPassing("after deaths", 300)
+}
+
+// TestPassedForQuery looks at what tables of many cells tell a query to read: all
+// that can match, and no more than they may list.
+func TestPassedForQuery(t *testing.T) {
+	w := passingWorldOf(t, 44, 240, nil)
+	passed, read := 0, 0
+	for i, q := range w.queries(12) {
+		conjuncts := Conjuncts(q.Where)
+		for _, tree := range w.schema.trees {
+			for _, whole := range []bool{true, false} {
+				for _, r := range w.askAll(CellQuery{Cell: Root(tree.Name), Query: q, Whole: whole}) {
+					list := r.toRead()
+					passed, read = passed+len(r.Passed), read+len(list)
+					if len(r.Below) > maxListed || !whole && len(list) > maxListed {
+						t.Fatalf("a reply lists %d and %d cells", len(list), len(r.Below))
+					}
+					for _, ad := range w.ads() {
+						key := w.schema.KeyOf(tree, ad)
+						if !w.schema.Matches(q.Where, ad.Ad) || slices.ContainsFunc(list, func(c Child) bool {
+							return Root(tree.Name).Prefix.Child(c.Index).Contains(key) && c.Summary.Covers(w.schema.SummaryOf(ad))
+						}) {
+							continue
+						}
+						t.Fatalf("query %d: %s is in none of the cells of %s that are to be read", i, ad.Ad.Server.Short(), tree.Name)
+					}
+					for _, c := range r.Below {
+						if w.schema.pruner(conjuncts, c.Summary) >= 0 {
+							t.Fatalf("query %d: a cell is to be read that cannot match", i)
+						}
+					}
+				}
+			}
+		}
+		w.compare(q, w.search(q, SeekerConfig{Seed: uint64(i)}))
+	}
+	t.Logf("%d tables are passed over, %d cells to be read", passed, read)
+	if passed < 100 {
+		t.Error("hardly a table is passed over")
+	}
+}
+
+// askAll asks all holders of a cell.
+func (w *world) askAll(q CellQuery) (replies []CellReply) {
+	for _, holder := range w.closest(q.Cell) {
+		w.holder(w.byID[holder.ID], AskCell{q}, func(e HolderEffect) {
+			if r, ok := e.(CellReply); ok && r.Known {
+				replies = append(replies, r)
+			}
+		})
+	}
+	return replies
+}
+
+// TestPassedForQueryLiars lets one holder of each table pass over everything, and
+// tell of nothing below.
+func TestPassedForQueryLiars(t *testing.T) {
+	w := passingWorldOf(t, 45, 240, nil)
+	lies := 0
+	w.twist = func(p *peer, q CellQuery, r *CellReply) {
+		if len(r.Children) == 0 || w.closest(q.Cell)[0].ID != p.id {
+			return
+		}
+		lies++
+		r.Passed, r.Below = nil, nil
+		for _, c := range r.Children {
+			r.Passed = append(r.Passed, c.Index)
+		}
+	}
+	for i, q := range w.queries(45) {
+		w.compare(q, w.search(q, SeekerConfig{Seed: uint64(i), Verify: true}))
+	}
+	if lies == 0 {
+		t.Error("nobody lied")
+	}
+}
+
+// TestPassedOverDeep looks that no table is passed over for cells so deep that
+// nobody takes them in.
+func TestPassedOverDeep(t *testing.T) {
+	s := DefaultSchema()
+	told := s.NewSummary()
+	told.Count = 5
+	for depth := maxDepthBelow - 2*tableBits; depth <= maxDepthBelow; depth++ {
+		root := &cell{id: Root("price_hour"), inner: true, told: s.NewSummary()}
+		deep := Child{Index: 1<<depth - 2, Summary: told}
+		for holder := range Replicas {
+			root.learn(14, entry{holder: dht.Contact{ID: dht.PeerID{byte(holder + 1)}}, summary: told, below: []Child{deep}, until: time.Unix(1<<40, 0)})
+		}
+		list := root.listing(s)
+		if proper := properChildren(root.id, list); len(list) != 1 || len(proper) != 1 {
+			t.Fatalf("of cells %d levels below a table, %d of %d are taken in", depth, len(proper), len(list))
+		}
+		if passed := list[0].Index >= Slots; passed != (depth+tableBits <= maxDepthBelow) {
+			t.Errorf("a table is passed over for cells %d levels below it: %v", depth, passed)
+		}
+	}
 }
 
 // TestPassedOverSaves compares what queries cost where tables are passed

@@ -37,7 +37,8 @@ type cell struct {
 	children  [Slots][]entry
 	listed    []Child // what listing returns, as of now if listedNow
 	listedNow bool
-	deep      map[int]Child // of a mirror's copy: cells that stand in the place of passed ones
+	through   [Slots][]Child // then: what may stand in the place of each child, nil if nothing may
+	deep      map[int]Child  // of a mirror's copy: cells that stand in the place of passed ones
 
 	told      Summary   // what the parent was told last
 	toldBelow []Child   // and of the cells below, if this is to be passed over

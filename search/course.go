@@ -156,6 +156,11 @@ func (s *Seeker) turn() {
 	if !known {
 		reads += rootCost
 	}
+	if s.outline.goal < 1 && s.outline.orders(t, s.query.OrderBy) {
+		// Its first cells promise as if what comes first in the order matched as
+		// often as the rest; the sample tells how far the order is read.
+		reads = max(reads, s.outline.estimate(t, s.outline.unseen()))
+	}
 	gain := turnGain
 	if s.query.Limit == 0 {
 		gain = turnAll

@@ -34,15 +34,8 @@ func (w *world) gathered() map[CellID]int {
 }
 
 // askFor asks all holders of a cell who answer for the cells below, too.
-func (w *world) askFor(cell CellID, q Query) (replies []CellReply) {
-	for _, c := range w.closest(cell) {
-		w.holder(w.byID[c.ID], AskCell{CellQuery{Cell: cell, Query: q}}, func(e HolderEffect) {
-			if r := e.(CellReply); r.Gathered {
-				replies = append(replies, r)
-			}
-		})
-	}
-	return replies
+func (w *world) askFor(cell CellID, q Query) []CellReply {
+	return slices.DeleteFunc(w.askAll(CellQuery{Cell: cell, Query: q}), func(r CellReply) bool { return !r.Gathered })
 }
 
 // below returns the hashes of the servers whose ads all holders of some cell

@@ -63,11 +63,13 @@ const (
 	// Slots is how many cells those can be: 2 + 4 + 8 + 16.
 	Slots = 1<<(tableBits+1) - 2
 	// maxBelow is how many cells a table has below at most that is passed over,
-	// maxListed how many are listed at most where others are, and maxDepthBelow how
-	// many levels below those may be: a reply with all of them takes 60 KB.
-	maxBelow, maxListed, maxDepthBelow = 16, 64, 24
+	// maxListed how many are listed at most where others are, and as many that one
+	// query shall read there, and maxDepthBelow how many levels below those may be: a
+	// reply with all of them takes 60 KB, or twice that.
+	maxBelow, maxListed, maxDepthBelow = 64, 64, 24
 	// maxBelowBytes bounds what a table tells of the cells below, maxListedBytes what
-	// another one lists in the place of such tables: addresses may be long.
+	// another one lists in the place of such tables, and for one query: addresses may
+	// be long.
 	maxBelowBytes, maxListedBytes = 64 << 10, 256 << 10
 	// MaxChildren bounds the cells below that one reply lists.
 	MaxChildren = max(maxListed, Slots)

@@ -126,6 +126,10 @@ type CellReply struct {
 	Ads      []*Signed // matches in order, at most the limit
 	More     bool      // further matches come after the last of Ads
 	Children []Child   // those that can hold matches; all, if Whole
+	// Passed are slots of children that need not be read, as those of the cells
+	// below them that can hold matches are Below.
+	Passed []int
+	Below  []Child
 	// Excluded counts, for each conjunct, the ads that fail it.
 	Excluded []uint32
 	// Pruned counts, for each conjunct, the ads below children that were left

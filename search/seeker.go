@@ -345,7 +345,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	}
 	s.waiting--
 	r := in.Reply
-	r.Children = properChildren(v.cell, r.Children)
+	r.Children, r.Below = properChildren(v.cell, r.Children), properChildren(v.cell, r.Below)
 	v.mirrored.hear(in.From, r.Mirrors)
 	v.take(in.From, r, s.cfg.Young)
 	s.doubt = true
@@ -381,7 +381,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	if whole(v.cell) && r.Known && len(r.Children) > 0 {
 		s.seen = see(s.seen, s.cfg.Known, glimpse(now, v, teller, r))
 	}
-	s.descend(v, teller, r.Children)
+	s.descend(v, teller, r.toRead())
 }
 
 // descend takes in what one holder of a cell says of its children. It answers

@@ -1642,10 +1642,12 @@ type SearchReply struct {
 	Excluded      []uint32               `protobuf:"varint,10,rep,packed,name=excluded,proto3" json:"excluded,omitempty"` // by conjunct
 	Pruned        []uint32               `protobuf:"varint,11,rep,packed,name=pruned,proto3" json:"pruned,omitempty"`     // by conjunct
 	ExcludedAds   [][]byte               `protobuf:"bytes,12,rep,name=excluded_ads,json=excludedAds,proto3" json:"excluded_ads,omitempty"`
-	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"`      // envelopes, if asked for
-	Mirrored      bool                   `protobuf:"varint,14,opt,name=mirrored,proto3" json:"mirrored,omitempty"` // this is from a mirror
-	Mirrors       *SearchMirrors         `protobuf:"bytes,15,opt,name=mirrors,proto3" json:"mirrors,omitempty"`    // of the holder's own
-	Gathered      bool                   `protobuf:"varint,16,opt,name=gathered,proto3" json:"gathered,omitempty"` // this is for all cells below, too
+	Sample        [][]byte               `protobuf:"bytes,13,rep,name=sample,proto3" json:"sample,omitempty"`         // envelopes, if asked for
+	Mirrored      bool                   `protobuf:"varint,14,opt,name=mirrored,proto3" json:"mirrored,omitempty"`    // this is from a mirror
+	Mirrors       *SearchMirrors         `protobuf:"bytes,15,opt,name=mirrors,proto3" json:"mirrors,omitempty"`       // of the holder's own
+	Gathered      bool                   `protobuf:"varint,16,opt,name=gathered,proto3" json:"gathered,omitempty"`    // this is for all cells below, too
+	Passed        []uint32               `protobuf:"varint,17,rep,packed,name=passed,proto3" json:"passed,omitempty"` // indices of children that need not be read,
+	Below         []*SearchChild         `protobuf:"bytes,18,rep,name=below,proto3" json:"below,omitempty"`           // as these cells below them are what can match
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1790,6 +1792,20 @@ func (x *SearchReply) GetGathered() bool {
 		return x.Gathered
 	}
 	return false
+}
+
+func (x *SearchReply) GetPassed() []uint32 {
+	if x != nil {
+		return x.Passed
+	}
+	return nil
+}
+
+func (x *SearchReply) GetBelow() []*SearchChild {
+	if x != nil {
+		return x.Below
+	}
+	return nil
 }
 
 // SearchCurrent asks a server for its ad as of now; SearchCurrentReply answers.
@@ -2347,7 +2363,7 @@ const file_search_proto_rawDesc = "" +
 	"\aholders\x18\x03 \x03(\v2\x1d.xeno.search.v1.SearchContactR\aholders\x12\x18\n" +
 	"\asampled\x18\x04 \x01(\rR\asampled\x12\x18\n" +
 	"\amatched\x18\x05 \x01(\rR\amatched\x127\n" +
-	"\amirrors\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"\xdf\x03\n" +
+	"\amirrors\x18\x06 \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\"\xaa\x04\n" +
 	"\vSearchReply\x12\x14\n" +
 	"\x05known\x18\x01 \x01(\bR\x05known\x12\x14\n" +
 	"\x05inner\x18\x02 \x01(\bR\x05inner\x12\x1d\n" +
@@ -2366,7 +2382,9 @@ const file_search_proto_rawDesc = "" +
 	"\x06sample\x18\r \x03(\fR\x06sample\x12\x1a\n" +
 	"\bmirrored\x18\x0e \x01(\bR\bmirrored\x127\n" +
 	"\amirrors\x18\x0f \x01(\v2\x1d.xeno.search.v1.SearchMirrorsR\amirrors\x12\x1a\n" +
-	"\bgathered\x18\x10 \x01(\bR\bgathered\"'\n" +
+	"\bgathered\x18\x10 \x01(\bR\bgathered\x12\x16\n" +
+	"\x06passed\x18\x11 \x03(\rR\x06passed\x121\n" +
+	"\x05below\x18\x12 \x03(\v2\x1b.xeno.search.v1.SearchChildR\x05below\"'\n" +
 	"\rSearchCurrent\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\fR\x06server\"$\n" +
 	"\x12SearchCurrentReply\x12\x0e\n" +
@@ -2481,19 +2499,20 @@ var file_search_proto_depIdxs = []int32{
 	4,  // 30: xeno.search.v1.SearchChild.mirrors:type_name -> xeno.search.v1.SearchMirrors
 	23, // 31: xeno.search.v1.SearchReply.children:type_name -> xeno.search.v1.SearchChild
 	4,  // 32: xeno.search.v1.SearchReply.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	1,  // 33: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
-	1,  // 34: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
-	2,  // 35: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
-	4,  // 36: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
-	28, // 37: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
-	1,  // 38: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
-	23, // 39: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
-	4,  // 40: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	23, // 33: xeno.search.v1.SearchReply.below:type_name -> xeno.search.v1.SearchChild
+	1,  // 34: xeno.search.v1.SearchConsult.cells:type_name -> xeno.search.v1.SearchCell
+	1,  // 35: xeno.search.v1.SearchGlimpse.cell:type_name -> xeno.search.v1.SearchCell
+	2,  // 36: xeno.search.v1.SearchGlimpse.holders:type_name -> xeno.search.v1.SearchContact
+	4,  // 37: xeno.search.v1.SearchGlimpse.mirrors:type_name -> xeno.search.v1.SearchMirrors
+	28, // 38: xeno.search.v1.SearchGuide.glimpses:type_name -> xeno.search.v1.SearchGlimpse
+	1,  // 39: xeno.search.v1.SearchMirrorUpdate.cell:type_name -> xeno.search.v1.SearchCell
+	23, // 40: xeno.search.v1.SearchMirrorUpdate.children:type_name -> xeno.search.v1.SearchChild
+	4,  // 41: xeno.search.v1.SearchMirrorUpdate.beside:type_name -> xeno.search.v1.SearchMirrors
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_search_proto_init() }

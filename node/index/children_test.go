@@ -42,3 +42,31 @@ func TestChildrenFromWire(t *testing.T) {
 		}
 	}
 }
+
+// TestPassedWire takes what a query may pass over there and back, and refuses
+// what no honest participant sends.
+func TestPassedWire(t *testing.T) {
+	s := search.DefaultSchema()
+	summary := s.NewSummary()
+	summary.Count = 7
+	r := search.CellReply{
+		Known: true, Inner: true, Children: []search.Child{{Index: 14, Summary: summary}, {Index: 15, Summary: summary}},
+		Passed: []int{14}, Below: []search.Child{{Index: search.MaxIndex, Summary: summary, Holders: []dht.Contact{{ID: dht.PeerID{7}}}}},
+	}
+	got, err := replyFromWire(s, replyToWire(r), nil)
+	if err != nil || !reflect.DeepEqual(got.Children, r.Children) || !reflect.DeepEqual(got.Passed, r.Passed) || !reflect.DeepEqual(got.Below, r.Below) {
+		t.Errorf("a reply comes back as %+v, %v", got, err)
+	}
+	for name, change := range map[string]func(*wire.SearchReply){
+		"slot":  func(w *wire.SearchReply) { w.Passed = []uint32{search.Slots} },
+		"many":  func(w *wire.SearchReply) { w.Passed = make([]uint32, search.Slots+1) },
+		"twice": func(w *wire.SearchReply) { w.Below = append(w.Below, w.GetBelow()[0]) },
+		"deep":  func(w *wire.SearchReply) { w.Below[0].Index++ },
+	} {
+		w := replyToWire(r)
+		change(w)
+		if _, err := replyFromWire(s, w, nil); !errors.Is(err, errMessage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -229,6 +229,10 @@ func replyToWire(r search.CellReply) *wire.SearchReply {
 		Known: r.Known, Inner: r.Inner, AgeMillis: uint64(max(0, r.Age.Milliseconds())), Total: r.Total, Matched: r.Matched,
 		Digest: r.Digest, More: r.More, Excluded: r.Excluded, Pruned: r.Pruned,
 		Mirrored: r.Mirrored, Gathered: r.Gathered, Mirrors: mirrorsToWire(r.Mirrors), Children: childrenToWire(r.Children),
+		Below: childrenToWire(r.Below),
+	}
+	for _, slot := range r.Passed {
+		w.Passed = append(w.Passed, uint32(slot)) //nolint:gosec // below search.Slots
 	}
 	for _, ad := range r.Ads {
 		w.Ads = append(w.Ads, ad.Envelope)
@@ -261,10 +265,19 @@ func replyFromWire(s *search.Schema, w *wire.SearchReply, open func([]byte) (*se
 		Total: w.GetTotal(), Matched: w.GetMatched(), Digest: w.GetDigest(), More: w.GetMore(),
 		Excluded: w.GetExcluded(), Pruned: w.GetPruned(), Mirrored: w.GetMirrored(), Gathered: w.GetGathered(),
 	}
-	if len(r.Excluded) > maxListed || len(r.Pruned) > maxListed {
+	if len(r.Excluded) > maxListed || len(r.Pruned) > maxListed || len(w.GetPassed()) > search.Slots {
 		return nil, fmt.Errorf("%w: lists too long", errMessage)
 	}
+	for _, slot := range w.GetPassed() {
+		if slot >= search.Slots {
+			return nil, fmt.Errorf("%w: child %d is passed over", errMessage, slot)
+		}
+		r.Passed = append(r.Passed, int(slot))
+	}
 	var err error
+	if r.Below, err = childrenFromWire(s, w.GetBelow()); err != nil {
+		return nil, err
+	}
 	if r.Children, err = childrenFromWire(s, w.GetChildren()); err != nil {
 		return nil, err
 	}

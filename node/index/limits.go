@@ -14,8 +14,8 @@ const (
 	// gone: 34 bytes each.
 	maxCopied = 4096
 	// maxReply bounds an answer: 192 KiB of ads, as much of excluded ads,
-	// and 64 children of 40 dimensions, 8 balls, 4 holders and 8 mirrors with
-	// their addresses.
+	// and children of 40 dimensions, 8 balls, 4 holders and 8 mirrors with
+	// their addresses: 64, and as many below them.
 	maxReply = 1 << 20
 	// maxListed bounds how many cells, contacts or children a message may
 	// list before it is taken for hostile.
