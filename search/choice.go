@@ -22,7 +22,8 @@ type source struct {
 // mirrored are the mirrors of a cell, as a query knows them.
 type mirrored struct {
 	sources []source
-	all     int // how many there are, at least
+	all     int  // how many there are, at least
+	hot     bool // a holder has more than those that it has in any case
 	asked   []source
 	useless bool // one did not answer, so the holders are asked
 }
@@ -39,6 +40,7 @@ func (m *mirrored) add(told Mirrors, teller dht.PeerID, heard bool) {
 	}
 	if len(list) > 0 {
 		m.all = max(m.all, min(told.All, maxEntries*MaxMirrors), len(m.sources))
+		m.hot = m.hot || m.all > fewMirrors || heard && told.All > StandingMirrors
 	}
 }
 
@@ -56,7 +58,8 @@ func (m *mirrored) known() (out Mirrors) {
 // pick returns who is asked next for a cell: the nearest holder that was not
 // asked. Where there are mirrors it is the nearest one of some that are drawn,
 // as likely mirrors as there are more of them than of holders, or any holder: one
-// amid many clients has enough to do. Holders alone where they must be compared.
+// amid many clients has enough to do. Of few mirrors and the holders it is the
+// nearest. Holders alone where they must be compared.
 func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	m := &v.mirrored
 	if len(m.sources) == 0 || m.useless || v.weak || v.differ() {
@@ -64,6 +67,9 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	}
 	draw := s.draw(v)
 	holders := v.contacts[:min(len(v.contacts), Replicas)]
+	if s.few(v) && s.cfg.Near != nil {
+		return s.pickNearest(v, holders)
+	}
 	var able []source
 	if int(draw>>32%uint64(m.all+len(holders))) < m.all {
 		able = v.able()
@@ -86,6 +92,32 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 		}
 	}
 	if mirror {
+		m.asked = append(m.asked, best)
+	}
+	return best.Contact, true
+}
+
+// few tells whether a cell is a root with so few mirrors as it has though it is not
+// asked for much, nor is any other root as far as the guides know.
+func (s *Seeker) few(v *visit) bool {
+	return v.cell.Prefix.Level == 0 && !v.mirrored.hot && !s.guides.hot
+}
+
+// pickNearest returns the nearest of the holders and mirrors of a cell that may be
+// asked.
+func (s *Seeker) pickNearest(v *visit, holders []dht.Contact) (dht.Contact, bool) {
+	m := &v.mirrored
+	able := v.able()
+	for _, c := range holders {
+		if v.asks[c.ID] == nil && !m.spoken(c.ID) {
+			able = append(able, source{Mirror: Mirror{Contact: c}})
+		}
+	}
+	if len(able) == 0 {
+		return v.next()
+	}
+	best := slices.MinFunc(able, func(a, b source) int { return int(s.cfg.Near(a.ID) - s.cfg.Near(b.ID)) })
+	if !best.Of.IsZero() {
 		m.asked = append(m.asked, best)
 	}
 	return best.Contact, true
@@ -121,7 +153,7 @@ const patiently = 2
 // second answer is a guess, and waits for the first.
 func (s *Seeker) awaits(now time.Time, v *visit) bool {
 	m := &v.mirrored
-	if len(m.asked) == 0 || m.useless || v.weak || now.Sub(v.lastAsk) >= patiently*v.patience {
+	if len(m.asked) == 0 || m.useless || v.weak || s.few(v) || now.Sub(v.lastAsk) >= patiently*v.patience {
 		return false
 	}
 	if slices.ContainsFunc(m.sources, func(c source) bool { return !slices.ContainsFunc(m.asked, c.same) }) {

@@ -27,6 +27,15 @@ type heard struct {
 	at      time.Time
 }
 
+// old tells whether what a holder told is not to be told others any more. Mirrors
+// that it has though it is not asked for much stay for long.
+func (h heard) old(now time.Time) bool {
+	if h.mirrors.All <= StandingMirrors {
+		return now.Sub(h.at) >= StandingTTL
+	}
+	return now.Sub(h.at) >= RecallTTL
+}
+
 // Learn takes in the answer to a publish.
 func (d *Directory) Learn(now time.Time, in Published) {
 	for i, placed := range in.Placing[:min(len(in.Placing), len(in.Cells))] {
@@ -48,7 +57,7 @@ func (d *Directory) Saw(now time.Time, seen []Glimpse) {
 			}
 		}
 		for _, holder := range holders {
-			told := Mirrors{All: g.Mirrors.All}
+			told := Mirrors{All: (g.Mirrors.All + len(holders) - 1) / len(holders)} // of each about as many
 			for _, m := range g.Mirrors.List {
 				if m.Of == holder {
 					told.List = append(told.List, m)
@@ -72,7 +81,7 @@ func (d *Directory) hear(now time.Time, cell CellID, holder dht.PeerID, told Mir
 		r = new(rumour)
 		d.roots[cell] = r
 	}
-	r.list = slices.DeleteFunc(r.list, func(h heard) bool { return h.from == holder || now.Sub(h.at) >= RecallTTL })
+	r.list = slices.DeleteFunc(r.list, func(h heard) bool { return h.from == holder || h.old(now) })
 	if len(told.List) > 0 && len(r.list) < maxEntries {
 		told.All, told.List = min(told.All, MaxMirrors), told.List[:min(len(told.List), maxMirrors)]
 		r.list = append(r.list, heard{holder, told, now})
@@ -88,7 +97,7 @@ func (d *Directory) Recall(now time.Time, cell CellID) Mirrors {
 	if r == nil {
 		return Mirrors{}
 	}
-	r.list = slices.DeleteFunc(r.list, func(h heard) bool { return now.Sub(h.at) >= RecallTTL })
+	r.list = slices.DeleteFunc(r.list, func(h heard) bool { return h.old(now) })
 	var all []Mirror
 	count := 0
 	for _, h := range r.list {

@@ -68,7 +68,8 @@ type mirror struct {
 func (h *Holder) warm(now time.Time, c *cell) {
 	c.rate += (float64(c.asks) - c.rate) / heatTicks
 	c.asks = 0
-	want := min(int(c.rate/AsksPerCopy), MaxMirrors)
+	least := h.standingMirrors(c)
+	want := max(least, min(int(c.rate/AsksPerCopy), MaxMirrors))
 	if c.id.Tree == "" || h.cfg.Self.IsZero() || c.hot == nil && want == 0 {
 		return
 	}
@@ -76,7 +77,7 @@ func (h *Holder) warm(now time.Time, c *cell) {
 		c.hot = &hot{versions: newVersions(now, 2*MirrorTTL)}
 	}
 	t := c.hot
-	if most := int(2*c.rate/AsksPerCopy + 0.5); len(t.mirrors) > most {
+	if most := max(least, int(2*c.rate/AsksPerCopy+0.5)); len(t.mirrors) > most {
 		t.mirrors = slices.Delete(t.mirrors, most, len(t.mirrors)) // they end by themselves
 	}
 	if len(t.mirrors) == 0 && want == 0 {
@@ -97,6 +98,15 @@ func (h *Holder) warm(now time.Time, c *cell) {
 	if n := len(t.serving()); 4*max(n-t.told, t.told-n) > t.told && c.id.Prefix.Level > 0 {
 		c.dirty = true // the parent should know
 	}
+}
+
+// standingMirrors returns how many mirrors a cell has though it is not asked for
+// much: everybody enters by roots.
+func (h *Holder) standingMirrors(c *cell) int {
+	if c.id.Tree == "" || c.id.Prefix.Level > 0 || !c.inner || c.below() < h.cfg.StandingAds {
+		return 0
+	}
+	return StandingMirrors
 }
 
 // recruits takes in participants that may mirror a cell.

@@ -41,6 +41,9 @@ type HolderConfig struct {
 	// GatherAds is how many ads below a table its holders gather at most, to answer
 	// for them all; 0 means sixteen leaves' worth, less than zero that they do not.
 	GatherAds int
+	// StandingAds is how many ads a tree has at least whose root has mirrors though
+	// it is not asked for much; 0 means the constant.
+	StandingAds int
 }
 
 // SampleAds is how many ads the sample of an inner cell has where a leaf holds
@@ -56,6 +59,7 @@ func (c HolderConfig) withDefaults() HolderConfig {
 	c.MaxPerGroup = cmp.Or(c.MaxPerGroup, max(1, c.MaxAds/4))
 	c.LeafAds = cmp.Or(c.LeafAds, LeafAds)
 	c.GatherAds = cmp.Or(c.GatherAds, GatherLeaves*c.LeafAds)
+	c.StandingAds = cmp.Or(c.StandingAds, StandingAds)
 	return c
 }
 

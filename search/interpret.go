@@ -60,6 +60,9 @@ const (
 	// RecallTTL is how long others are told of them: twice the interval at
 	// which publishers look holders up.
 	RecallTTL = 10 * time.Minute
+	// StandingTTL is the same for the mirrors of roots that are not asked for much,
+	// which stay while they answer: every publisher hears of most of them as often.
+	StandingTTL = 30 * time.Minute
 	// GlimpseTTL is how long the summaries of inner cells, and the sample of all
 	// ads, steer queries; they never decide what is found.
 	GlimpseTTL = time.Minute

@@ -179,6 +179,16 @@ const (
 	// holders no participant has a hand in more than 1/320 of what is asked of
 	// one cell.
 	MaxMirrors = 80
+	// StandingMirrors is how many mirrors a holder of a root has though it is not
+	// asked for much, where there are StandingAds ads or more: one of 36 copies
+	// is nearer to whoever asks than one of four. Keeping them takes each participant
+	// two messages a minute there, and the less the more there are.
+	StandingMirrors = 8
+	// StandingAds is how many ads a tree has whose root has such mirrors.
+	StandingAds = 4096
+	// fewMirrors is up to how many mirrors of a root who asks takes the nearest
+	// copy: they are not there because it is asked for much.
+	fewMirrors = StandingMirrors * Replicas
 	// maxRecruits bounds those that are recruited in one tick, since each copies
 	// the cell.
 	maxRecruits = 8

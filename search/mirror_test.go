@@ -126,6 +126,127 @@ func TestMirrorsComeAndGo(t *testing.T) {
 	}
 }
 
+// TestStandingMirrors looks that roots of many ads have mirrors though nobody asks
+// for them, that these are replaced when they die, and that no other cell has any.
+func TestStandingMirrors(t *testing.T) {
+	w := newWorld(t, 17, 0, 16)
+	w.standing = 40
+	for range 120 {
+		w.join()
+	}
+	for range 60 {
+		w.publish(randomAd(w.rng, w.now))
+	}
+	w.run(2 * time.Minute)
+	root := Root("price_hour")
+	full := func(when string) Mirrors {
+		t.Helper()
+		got := w.mirrorsOf(root)
+		if got.All != Replicas*StandingMirrors {
+			t.Errorf("%s: %d mirrors, want %d", when, got.All, Replicas*StandingMirrors)
+		}
+		return got
+	}
+	dead := w.byID[full("at rest").List[0].ID]
+	for _, p := range w.peers {
+		for id, c := range p.holder.cells {
+			if c.hot != nil && (id.Prefix.Level > 0 || id.Tree == "") {
+				t.Fatalf("%s has mirrors", id)
+			}
+		}
+	}
+	dead.dead = true
+	w.run(time.Minute)
+	for _, m := range full("after one died").List {
+		if m.ID == dead.id {
+			t.Error("a dead mirror is not replaced")
+		}
+	}
+	w.compare(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, w.search(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, SeekerConfig{}))
+	few := w.newHolderOf(root, 39)
+	if few.standingMirrors(few.cells[root]) > 0 {
+		t.Error("a root of few ads has mirrors that nobody needs")
+	}
+}
+
+// newHolderOf returns a holder with a root below which there are so many ads.
+func (w *world) newHolderOf(root CellID, ads uint32) *Holder {
+	h := NewHolder(w.schema, HolderConfig{Self: dht.PeerID{1}, StandingAds: w.standing})
+	for n := range Replicas {
+		m := w.schema.NewSummary()
+		m.Count = ads
+		h.Step(w.now, Push{From: dht.Contact{ID: dht.PeerID{byte(n + 2)}}, Child: CellID{Tree: root.Tree, Prefix: root.Prefix.Child(14)}, Summary: m})
+	}
+	return h
+}
+
+// TestPickNearest looks that of few mirrors of a root and its holders the nearest
+// are asked, no two behind whom one liar may stand, and that where they are many,
+// or a guide knows many of another root, they are drawn.
+func TestPickNearest(t *testing.T) {
+	w := newWorld(t, 18, 1, 16)
+	id := func() dht.Contact { return dht.Contact{ID: randomID(w.rng)} }
+	var holders []dht.Contact
+	for range Replicas {
+		holders = append(holders, id())
+	}
+	far := make(map[dht.PeerID]time.Duration)
+	for i, h := range holders {
+		far[h.ID] = time.Duration(50+10*i) * time.Millisecond
+	}
+	near := Mirrors{All: 2 * StandingMirrors}
+	for i := range 8 {
+		m := Mirror{id(), holders[i%2].ID}
+		far[m.ID] = time.Duration(1+i) * time.Millisecond
+		near.List = append(near.List, m)
+	}
+	asked := func(root CellID, change func(s *Seeker, v *visit)) (list []dht.PeerID) {
+		s, err := NewSeeker(w.schema, Query{}, SeekerConfig{Near: func(id dht.PeerID) time.Duration { return far[id] }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := s.visit(root)
+		v.meet(holders, s.cfg.Near)
+		v.mirrored.meet(near, dht.PeerID{})
+		change(s, v)
+		for range 3 {
+			c, ok := s.pick(v)
+			if !ok {
+				t.Fatal("nobody is left")
+			}
+			v.asks[c.ID] = new(ask)
+			list = append(list, c.ID)
+		}
+		return list
+	}
+	// The third is a holder for whom no mirror speaks.
+	want := []dht.PeerID{near.List[0].ID, near.List[1].ID, holders[2].ID}
+	if got := asked(Root("arch"), func(*Seeker, *visit) {}); !slices.Equal(got, want) {
+		t.Errorf("asked are not the nearest: %v, want %v", got, want)
+	}
+	for name, c := range map[string]struct {
+		cell   CellID
+		change func(s *Seeker, v *visit)
+	}{
+		"no root": {CellID{Tree: "arch", Prefix: PrefixOf(Key{}, 4)}, func(*Seeker, *visit) {}},
+		"many": {Root("arch"), func(_ *Seeker, v *visit) {
+			v.mirrored.meet(Mirrors{List: near.List[:1], All: fewMirrors + 1}, dht.PeerID{})
+		}},
+		"a holder": {Root("arch"), func(_ *Seeker, v *visit) {
+			v.mirrored.hear(holders[0].ID, Mirrors{List: near.List[:1], All: StandingMirrors + 1})
+		}},
+		"another root": {Root("arch"), func(s *Seeker, _ *visit) {
+			s.consult(w.now)
+			s.guides.awaited = map[dht.PeerID]bool{holders[0].ID: true}
+			s.listen(Guided{From: holders[0].ID, Glimpses: []Glimpse{{Cell: Root("os"), Mirrors: Mirrors{List: near.List, All: fewMirrors + 1}}}})
+		}},
+	} {
+		if got := asked(c.cell, c.change); slices.Equal(got, want) {
+			t.Errorf("%s: the nearest are asked", name)
+		}
+	}
+}
+
 // TestMirrorsAnswer asks queries whose roots are mirrored: by mirrors that say
 // the truth, that are dead, that ended, and that lie.
 func TestMirrorsAnswer(t *testing.T) {
@@ -572,5 +693,14 @@ func TestDirectory(t *testing.T) {
 	}
 	if got := d.Recall(now.Add(RecallTTL), root); len(got.List) > 0 {
 		t.Errorf("%d mirrors are never forgotten", len(got.List))
+	}
+	few := told(3)
+	few.All = StandingMirrors
+	d.Learn(now, Published{To: from[0], Cells: []CellID{root}, Placing: Placing{{Mirrors: few}}})
+	if got := d.Recall(now.Add(StandingTTL-time.Second), root); len(got.List) != 3 || got.All != StandingMirrors {
+		t.Errorf("mirrors that stay are told as %+v", got)
+	}
+	if got := d.Recall(now.Add(StandingTTL), root); len(got.List) > 0 {
+		t.Error("mirrors that stay are never forgotten")
 	}
 }

@@ -288,7 +288,7 @@ func (s *Seeker) listen(in Guided) {
 		hinted := s.hinted[g.Cell]
 		hinted.meet(g.Mirrors, in.From)
 		s.hinted[g.Cell] = hinted
-		s.guides.hot = s.guides.hot || len(g.Mirrors.List) > 0
+		s.guides.hot = s.guides.hot || g.Mirrors.All > fewMirrors
 		if v := s.visits[g.Cell]; v != nil {
 			v.meet(g.Holders, s.cfg.Near)
 			v.mirrored.meet(g.Mirrors, in.From)

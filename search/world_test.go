@@ -14,22 +14,23 @@ import (
 // A world is a network in memory under virtual time: participants with
 // holders, publishers and seekers, messages with latency, loss and death.
 type world struct {
-	t      testing.TB
-	rng    *rand.Rand
-	schema *Schema
-	now    time.Time
-	loss   float64
-	peers  []*peer
-	byID   map[dht.PeerID]*peer
-	pubs   []*Publisher
-	queue  events
-	seq    int
-	steps  int
-	leaf   int                 // LeafAds of the holders
-	apart  bool                // holders do not compare their cells
-	wide   int                 // GatherAds of the holders
-	liars  map[dht.PeerID]bool // name wrong holders when they are consulted
-	told   map[CellID]Mirrors  // what guides say of mirrors
+	t        testing.TB
+	rng      *rand.Rand
+	schema   *Schema
+	now      time.Time
+	loss     float64
+	peers    []*peer
+	byID     map[dht.PeerID]*peer
+	pubs     []*Publisher
+	queue    events
+	seq      int
+	steps    int
+	leaf     int                 // LeafAds of the holders
+	apart    bool                // holders do not compare their cells
+	wide     int                 // GatherAds of the holders
+	standing int                 // StandingAds of the holders
+	liars    map[dht.PeerID]bool // name wrong holders when they are consulted
+	told     map[CellID]Mirrors  // what guides say of mirrors
 	// twist, if there is one, changes what a participant answers.
 	twist func(p *peer, q CellQuery, reply *CellReply)
 	// bend, if there is one, changes what a participant tells of a copy.
@@ -79,7 +80,7 @@ func newWorld(t testing.TB, seed uint64, peers, leaf int) *world {
 
 func (w *world) join() {
 	id := randomID(w.rng)
-	p := &peer{id: id, holder: NewHolder(w.schema, HolderConfig{Self: id, MaxPerPublisher: 1 << 20, LeafAds: w.leaf, GatherAds: w.wide})}
+	p := &peer{id: id, holder: NewHolder(w.schema, HolderConfig{Self: id, MaxPerPublisher: 1 << 20, LeafAds: w.leaf, GatherAds: w.wide, StandingAds: w.standing})}
 	w.peers = append(w.peers, p)
 	w.byID[p.id] = p
 	var tick func()

@@ -126,6 +126,9 @@ func NewIndex(ctx context.Context, world trial.World, leaf int) (*Index, error) 
 		slices.SortFunc(t.keys, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
 		t.root = x.build(t, search.Root(t.Name), 0, len(t.keys))
 	})
+	if ctx.Err() == nil {
+		x.stand()
+	}
 	return x, ctx.Err()
 }
 
@@ -253,10 +256,7 @@ func (x *Index) locate(from network.NodeID, cell search.CellID, done func(holder
 func (x *Index) recall(_ network.NodeID, cells []search.CellID) (known []search.Glimpse) {
 	for _, id := range cells {
 		c := x.find(id)
-		g := search.Glimpse{Cell: id}
-		if r := x.mirrors.of[c]; r != nil && x.world.Rand.Float64() < r.known {
-			g.Mirrors = x.mirrorsOf(c, everyone)
-		}
+		g := search.Glimpse{Cell: id, Mirrors: x.rumours(c)}
 		for _, h := range x.holders(c) {
 			g.Holders = append(g.Holders, dht.Contact{ID: x.world.Net.PeerID(h)})
 		}

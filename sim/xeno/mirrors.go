@@ -22,11 +22,56 @@ type recruited struct {
 	by    [search.Replicas][]network.NodeID // in the order of holders
 	turn  int                               // which are told next
 	known float64                           // the part of nodes that asked the cell lately, and know them
+	heard float64                           // of each holder, the part of nodes that published to it lately, and know its own
 }
 
-// Heat forgets all mirrors and begins to count what cells are asked for.
+// published is which part of the nodes published to one holder of a root as
+// lately as they know of its mirrors: of those whose ads it does not lease every
+// hundredth does in a minute.
+const published = float64(search.StandingTTL/time.Minute) / 100
+
+// stand gives the roots the mirrors that they have though nobody asks.
+func (x *Index) stand() {
+	x.mirrors.of = make(map[*cell]*recruited)
+	busy := make([]float64, x.world.Net.Len())
+	for _, name := range x.names {
+		root := x.trees[name].root
+		if want := x.standing(root); want > 0 {
+			x.mirrors.of[root] = &recruited{heard: published}
+			x.recruitAll(root, [search.Replicas]int{want, want, want, want}, busy)
+		}
+	}
+}
+
+// standing returns how many mirrors each holder of a cell has in any case.
+func (x *Index) standing(c *cell) int {
+	if c.id.Prefix.Level > 0 || !c.inner || c.high-c.low < search.StandingAds {
+		return 0
+	}
+	return search.StandingMirrors
+}
+
+// recruitAll gives the holders of a cell as many mirrors as they want.
+func (x *Index) recruitAll(c *cell, want [search.Replicas]int, busy []float64) {
+	r := x.mirrors.of[c]
+	for k := range slices.Max(want[:]) {
+		for i := range x.holders(c) {
+			if k >= want[i] {
+				continue
+			}
+			if id, ok := x.recruit(c, r, busy); ok {
+				r.by[i] = append(r.by[i], id)
+				busy[id] += search.AsksPerCopy
+			}
+		}
+	}
+}
+
+// Heat forgets all mirrors but those that are there in any case, and begins to
+// count what cells are asked for.
 func (x *Index) Heat() {
 	x.mirrors = mirrors{busy: make(map[*cell]bool)}
+	x.stand()
 	x.forget()
 	x.Count()
 }
@@ -64,6 +109,7 @@ func (x *Index) Recruit(queries int, interval time.Duration) {
 	asks := x.mirrors.asks
 	x.mirrors = mirrors{of: make(map[*cell]*recruited), busy: x.mirrors.busy}
 	if queries == 0 || interval <= 0 {
+		x.stand()
 		return
 	}
 	rate := func(n int) float64 { return float64(n) / float64(queries) / interval.Seconds() }
@@ -84,25 +130,22 @@ func (x *Index) Recruit(queries int, interval time.Duration) {
 			rates[i] = rate(n)
 			h.total += n
 		}
-		if h.want = wanted(rates); slices.Max(h.want[:]) > 0 {
+		h.want = wanted(rates)
+		for i := range h.want {
+			h.want[i] = max(h.want[i], x.standing(c))
+		}
+		if slices.Max(h.want[:]) > 0 {
 			all = append(all, h)
 		}
 	})
 	slices.SortStableFunc(all, func(a, b hot) int { return b.total - a.total })
 	for _, h := range all {
 		r := &recruited{known: 1 - math.Exp(-rate(h.total)*search.RecallTTL.Seconds()/float64(len(busy)))}
-		for k := range slices.Max(h.want[:]) {
-			for i := range x.holders(h.cell) {
-				if k >= h.want[i] {
-					continue
-				}
-				if id, ok := x.recruit(h.cell, r, busy); ok {
-					r.by[i] = append(r.by[i], id)
-					busy[id] += search.AsksPerCopy
-				}
-			}
+		if slices.Max(h.want[:]) <= x.standing(h.cell) {
+			r.known, r.heard = 0, published
 		}
 		x.mirrors.of[h.cell] = r
+		x.recruitAll(h.cell, h.want, busy)
 	}
 	x.forget()
 }
@@ -160,18 +203,30 @@ func (x *Index) forget() {
 	x.leaves, x.inners = cache{}, cache{}
 }
 
-// everyone stands for all holders of a cell.
-const everyone = -1
+// rumours draws some mirrors of a cell, as far as a node has heard of them.
+func (x *Index) rumours(c *cell) search.Mirrors {
+	r := x.mirrors.of[c]
+	if r == nil {
+		return search.Mirrors{}
+	}
+	all := x.world.Rand.Float64() < r.known
+	return x.drawMirrors(c, func(int) bool { return all || r.heard > 0 && x.world.Rand.Float64() < r.heard })
+}
 
-// mirrorsOf draws some mirrors of a cell: of one holder, or of all.
+// mirrorsOf draws some mirrors of a cell, of one holder.
 func (x *Index) mirrorsOf(c *cell, holder int) search.Mirrors {
+	return x.drawMirrors(c, func(i int) bool { return holder == i })
+}
+
+// drawMirrors draws some mirrors of some holders of a cell.
+func (x *Index) drawMirrors(c *cell, of func(holder int) bool) search.Mirrors {
 	r := x.mirrors.of[c]
 	if r == nil {
 		return search.Mirrors{}
 	}
 	var all []search.Mirror
 	for i, list := range r.by {
-		if holder == everyone || holder == i {
+		if of(i) {
 			for _, id := range list {
 				all = append(all, search.Mirror{Contact: dht.Contact{ID: x.world.Net.PeerID(id)}, Of: x.world.Net.PeerID(c.holders[i])})
 			}
