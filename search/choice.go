@@ -23,7 +23,8 @@ type source struct {
 type mirrored struct {
 	sources []source
 	all     int  // how many there are, at least
-	hot     bool // a holder has more than those that it has in any case
+	least   int  // how many a holder has though the cell is not asked for much
+	hot     bool // one has more
 	asked   []source
 	useless bool // one did not answer, so the holders are asked
 }
@@ -40,7 +41,7 @@ func (m *mirrored) add(told Mirrors, teller dht.PeerID, heard bool) {
 	}
 	if len(list) > 0 {
 		m.all = max(m.all, min(told.All, maxEntries*MaxMirrors), len(m.sources))
-		m.hot = m.hot || m.all > fewMirrors || heard && told.All > StandingMirrors
+		m.hot = m.hot || m.all > Replicas*m.least || heard && told.All > m.least
 	}
 }
 
@@ -51,6 +52,9 @@ func (m *mirrored) known() (out Mirrors) {
 		if m.sources[i].teller.IsZero() {
 			out.List, out.All = append(out.List, m.sources[i].Mirror), m.all
 		}
+	}
+	if len(out.List) > 0 && m.hot {
+		out.All = max(out.All, Replicas*m.least+1) // so that it is seen later, too
 	}
 	return out
 }
@@ -97,10 +101,16 @@ func (s *Seeker) pick(v *visit) (dht.Contact, bool) {
 	return best.Contact, true
 }
 
-// few tells whether a cell is a root with so few mirrors as it has though it is not
-// asked for much, nor is any other root as far as the guides know.
-func (s *Seeker) few(v *visit) bool {
-	return v.cell.Prefix.Level == 0 && !v.mirrored.hot && !s.guides.hot
+// few tells whether a cell has only the mirrors that it has though it is not asked
+// for much, and so have the roots that the guides know.
+func (s *Seeker) few(v *visit) bool { return !v.mirrored.hot && !s.guides.hot }
+
+// busy tells whether a root is known to be asked for much.
+func (g Glimpse) busy() bool {
+	const few = Replicas * StandingMirrors
+	return g.Cell.Prefix.Level == 0 && (g.Mirrors.All > few || slices.ContainsFunc(g.Told, func(t Testimony) bool {
+		return t.itself() && t.About[0].Mirrors.All > few
+	}))
 }
 
 // pickNearest returns the nearest of the holders and mirrors of a cell that may be

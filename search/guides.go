@@ -12,7 +12,7 @@ import (
 type guides struct {
 	awaited map[dht.PeerID]bool // those that have not answered
 	until   time.Time
-	hot     bool // one knows many mirrors of some root
+	hot     bool // one knows many mirrors of some root, or who asks remembers them
 }
 
 // consult asks some of those nearby. The seed draws them: whoever is nearest to

@@ -101,12 +101,27 @@ func (h *Holder) warm(now time.Time, c *cell) {
 }
 
 // standingMirrors returns how many mirrors a cell has though it is not asked for
-// much: everybody enters by roots.
+// much. A table that gathers has none: its holders alone have what is below.
 func (h *Holder) standingMirrors(c *cell) int {
-	if c.id.Tree == "" || c.id.Prefix.Level > 0 || !c.inner || c.below() < h.cfg.StandingAds {
+	large := func(n, least int) bool { return n >= least || c.hot != nil && 2*n >= least } // not to begin anew with every ad
+	switch {
+	case c.id.Tree == "" || c.gathering != nil:
+		return 0
+	case c.inner && c.id.Prefix.table() && large(c.below(), h.cfg.StandingAds):
+		return leastMirrors(c.id)
+	case !c.inner && c.id.Prefix.Level > 0 && large(len(c.leases), StandingLeaf):
+		return leastMirrors(c.id)
+	default:
 		return 0
 	}
-	return StandingMirrors
+}
+
+// leastMirrors is how many mirrors that is.
+func leastMirrors(cell CellID) int {
+	if cell.Prefix.Level == 0 {
+		return StandingMirrors
+	}
+	return StandingBelow
 }
 
 // recruits takes in participants that may mirror a cell.

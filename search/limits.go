@@ -180,15 +180,18 @@ const (
 	// one cell.
 	MaxMirrors = 80
 	// StandingMirrors is how many mirrors a holder of a root has though it is not
-	// asked for much, where there are StandingAds ads or more: one of 36 copies
-	// is nearer to whoever asks than one of four. Keeping them takes each participant
-	// two messages a minute there, and the less the more there are.
+	// asked for much: one of 36 copies is nearer to whoever asks than one of four.
+	// Keeping them takes each participant two messages a minute among StandingAds
+	// servers, and the less the more there are.
 	StandingMirrors = 8
-	// StandingAds is how many ads a tree has whose root has such mirrors.
+	// StandingBelow is how many one of another cell has: those of leaves take three
+	// messages a minute.
+	StandingBelow = 2
+	// StandingAds is how many ads are below a root or table that has such mirrors.
 	StandingAds = 4096
-	// fewMirrors is up to how many mirrors of a root who asks takes the nearest
-	// copy: they are not there because it is asked for much.
-	fewMirrors = StandingMirrors * Replicas
+	// StandingLeaf is how many ads a leaf has that does; that of a small network,
+	// the root, has none.
+	StandingLeaf = LeafAds / mergeShare
 	// maxRecruits bounds those that are recruited in one tick, since each copies
 	// the cell.
 	maxRecruits = 8

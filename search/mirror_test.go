@@ -131,10 +131,10 @@ func TestMirrorsComeAndGo(t *testing.T) {
 func TestStandingMirrors(t *testing.T) {
 	w := newWorld(t, 17, 0, 16)
 	w.standing = 40
-	for range 120 {
+	for range 60 {
 		w.join()
 	}
-	for range 60 {
+	for range 45 {
 		w.publish(randomAd(w.rng, w.now))
 	}
 	w.run(2 * time.Minute)
@@ -163,21 +163,46 @@ func TestStandingMirrors(t *testing.T) {
 		}
 	}
 	w.compare(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, w.search(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, SeekerConfig{}))
-	few := w.newHolderOf(root, 39)
-	if few.standingMirrors(few.cells[root]) > 0 {
-		t.Error("a root of few ads has mirrors that nobody needs")
-	}
 }
 
-// newHolderOf returns a holder with a root below which there are so many ads.
-func (w *world) newHolderOf(root CellID, ads uint32) *Holder {
-	h := NewHolder(w.schema, HolderConfig{Self: dht.PeerID{1}, StandingAds: w.standing})
-	for n := range Replicas {
-		m := w.schema.NewSummary()
-		m.Count = ads
-		h.Step(w.now, Push{From: dht.Contact{ID: dht.PeerID{byte(n + 2)}}, Child: CellID{Tree: root.Tree, Prefix: root.Prefix.Child(14)}, Summary: m})
+// TestStandingWhen looks at which cells have mirrors though nobody asks.
+func TestStandingWhen(t *testing.T) {
+	leaf := func(level, ads int) *cell {
+		return &cell{id: CellID{Tree: "arch", Prefix: PrefixOf(Key{}, level)}, leases: make([]lease, ads)}
 	}
-	return h
+	table := func(level int, ads uint32) *cell {
+		c := leaf(level, 0)
+		c.inner = true
+		c.children[14] = []entry{{holder: dht.Contact{ID: dht.PeerID{1}}, summary: Summary{Count: ads}}}
+		return c
+	}
+	with := func(c *cell, change func(c *cell)) *cell { change(c); return c }
+	mirrored := func(c *cell) { c.hot = new(hot) }
+	h := NewHolder(DefaultSchema(), HolderConfig{StandingAds: 40})
+	for name, c := range map[string]struct {
+		*cell
+		want int
+	}{
+		"root":                {table(0, 40), StandingMirrors},
+		"small root":          {table(0, 39), 0},
+		"root that was large": {with(table(0, 20), mirrored), StandingMirrors},
+		"root that is small":  {with(table(0, 19), mirrored), 0},
+		"root without tables": {leaf(0, StandingLeaf), 0},
+		"table":               {table(4, 40), StandingBelow},
+		"small table":         {table(4, 39), 0},
+		"between tables":      {table(5, 40), 0},
+		"gathering":           {with(table(4, 40), func(c *cell) { c.gathering = new(gathering) }), 0},
+		"leaf":                {leaf(4, StandingLeaf), StandingBelow},
+		"leaf between tables": {leaf(6, StandingLeaf), StandingBelow},
+		"small leaf":          {leaf(4, StandingLeaf-1), 0},
+		"leaf that was large": {with(leaf(4, StandingLeaf/2), mirrored), StandingBelow},
+		"leaf that is small":  {with(leaf(4, StandingLeaf/2-1), mirrored), 0},
+		"record":              {with(leaf(0, StandingLeaf), func(c *cell) { c.id = RecordOf(dht.PeerID{1}) }), 0},
+	} {
+		if got := h.standingMirrors(c.cell); got != c.want {
+			t.Errorf("%s: %d mirrors, want %d", name, got, c.want)
+		}
+	}
 }
 
 // TestPickNearest looks that of few mirrors of a root and its holders the nearest
@@ -230,7 +255,7 @@ func TestPickNearest(t *testing.T) {
 	}{
 		"no root": {CellID{Tree: "arch", Prefix: PrefixOf(Key{}, 4)}, func(*Seeker, *visit) {}},
 		"many": {Root("arch"), func(_ *Seeker, v *visit) {
-			v.mirrored.meet(Mirrors{List: near.List[:1], All: fewMirrors + 1}, dht.PeerID{})
+			v.mirrored.meet(Mirrors{List: near.List[:1], All: Replicas*StandingMirrors + 1}, dht.PeerID{})
 		}},
 		"a holder": {Root("arch"), func(_ *Seeker, v *visit) {
 			v.mirrored.hear(holders[0].ID, Mirrors{List: near.List[:1], All: StandingMirrors + 1})
@@ -238,12 +263,32 @@ func TestPickNearest(t *testing.T) {
 		"another root": {Root("arch"), func(s *Seeker, _ *visit) {
 			s.consult(w.now)
 			s.guides.awaited = map[dht.PeerID]bool{holders[0].ID: true}
-			s.listen(Guided{From: holders[0].ID, Glimpses: []Glimpse{{Cell: Root("os"), Mirrors: Mirrors{List: near.List, All: fewMirrors + 1}}}})
+			s.listen(Guided{From: holders[0].ID, Glimpses: []Glimpse{{Cell: Root("os"), Mirrors: Mirrors{List: near.List, All: Replicas*StandingMirrors + 1}}}})
 		}},
 	} {
 		if got := asked(c.cell, c.change); slices.Equal(got, want) {
 			t.Errorf("%s: the nearest are asked", name)
 		}
+	}
+
+	// That one is asked for much is remembered.
+	var m mirrored
+	m.least = StandingMirrors
+	m.hear(holders[0].ID, Mirrors{All: 1, List: []Mirror{{id(), holders[0].ID}}})
+	if g := (Glimpse{Cell: Root("os"), Mirrors: m.known()}); g.busy() {
+		t.Error("a root with one mirror is asked for much")
+	}
+	m.hear(holders[0].ID, Mirrors{All: StandingMirrors + 1, List: []Mirror{{id(), holders[0].ID}}})
+	hot := Glimpse{Cell: Root("os"), Mirrors: m.known()}
+	if !hot.busy() || (Glimpse{Cell: CellID{Tree: "os", Prefix: PrefixOf(Key{}, 4)}, Mirrors: hot.Mirrors}).busy() {
+		t.Error("a root with many mirrors is not asked for much, or another cell is a root")
+	}
+	s, err := NewSeeker(w.schema, Query{}, SeekerConfig{Known: map[CellID]Glimpse{hot.Cell: hot}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Step(w.now, Start{}); !s.guides.hot || s.few(s.visit(Root("arch"))) {
+		t.Error("who remembers many mirrors of a root asks the nearest of another one")
 	}
 }
 

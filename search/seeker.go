@@ -249,6 +249,9 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 }
 
 func (s *Seeker) start(now time.Time) {
+	for _, g := range s.cfg.Known {
+		s.guides.hot = s.guides.hot || g.busy()
+	}
 	if s.outline = s.schema.outline(s.query, s.cfg.Sample); s.outline != nil {
 		s.trees = []string{s.best()}
 	} else {
@@ -288,7 +291,7 @@ func (s *Seeker) listen(in Guided) {
 		hinted := s.hinted[g.Cell]
 		hinted.meet(g.Mirrors, in.From)
 		s.hinted[g.Cell] = hinted
-		s.guides.hot = s.guides.hot || g.Mirrors.All > fewMirrors
+		s.guides.hot = s.guides.hot || g.busy()
 		if v := s.visits[g.Cell]; v != nil {
 			v.meet(g.Holders, s.cfg.Near)
 			v.mirrored.meet(g.Mirrors, in.From)
@@ -301,6 +304,7 @@ func (s *Seeker) visit(cell CellID) *visit {
 	v := s.visits[cell]
 	if v == nil {
 		v = &visit{cell: cell, index: len(s.list), summary: s.schema.NewSummary(), bound: -1e300, asks: make(map[dht.PeerID]*ask)}
+		v.mirrored.least = leastMirrors(cell)
 		if cell.Prefix.Level > 0 {
 			v.bound = 1e300
 		}

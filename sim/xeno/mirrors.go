@@ -30,25 +30,30 @@ type recruited struct {
 // hundredth does in a minute.
 const published = float64(search.StandingTTL/time.Minute) / 100
 
-// stand gives the roots the mirrors that they have though nobody asks.
+// stand gives cells the mirrors that they have though nobody asks for them.
 func (x *Index) stand() {
 	x.mirrors.of = make(map[*cell]*recruited)
 	busy := make([]float64, x.world.Net.Len())
-	for _, name := range x.names {
-		root := x.trees[name].root
-		if want := x.standing(root); want > 0 {
-			x.mirrors.of[root] = &recruited{heard: published}
-			x.recruitAll(root, [search.Replicas]int{want, want, want, want}, busy)
+	x.each(func(c *cell) {
+		if want := x.standing(c); want > 0 {
+			x.mirrors.of[c] = &recruited{heard: published}
+			x.recruitAll(c, [search.Replicas]int{want, want, want, want}, busy)
 		}
-	}
+	})
 }
 
-// standing returns how many mirrors each holder of a cell has in any case.
+// standing returns how many mirrors each holder of a cell has in any case: see
+// search.StandingMirrors.
 func (x *Index) standing(c *cell) int {
-	if c.id.Prefix.Level > 0 || !c.inner || c.high-c.low < search.StandingAds {
+	ads := c.high - c.low
+	switch level := c.id.Prefix.Level; {
+	case c.inner && (ads < search.StandingAds || x.gathers(c)), !c.inner && (level == 0 || ads < search.StandingLeaf):
 		return 0
+	case level == 0:
+		return search.StandingMirrors
+	default:
+		return search.StandingBelow
 	}
-	return search.StandingMirrors
 }
 
 // recruitAll gives the holders of a cell as many mirrors as they want.
@@ -61,7 +66,9 @@ func (x *Index) recruitAll(c *cell, want [search.Replicas]int, busy []float64) {
 			}
 			if id, ok := x.recruit(c, r, busy); ok {
 				r.by[i] = append(r.by[i], id)
-				busy[id] += search.AsksPerCopy
+				if want[i] > x.standing(c) { // it is asked for much
+					busy[id] += search.AsksPerCopy
+				}
 			}
 		}
 	}
