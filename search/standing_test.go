@@ -44,7 +44,8 @@ func TestStandingMirrors(t *testing.T) {
 			t.Error("a dead mirror is not replaced")
 		}
 	}
-	w.compare(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, w.search(Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}, SeekerConfig{}))
+	everything := Query{Where: Compare{Dim: "price_hour", Op: OpGreater, Value: Number(0)}}
+	w.compare(everything, w.search(everything, SeekerConfig{}))
 }
 
 // TestStandingWhen looks at which cells have mirrors though nobody asks.
