@@ -33,6 +33,9 @@ func (s *Seeker) advance(now time.Time) {
 		s.again = true // everything was read once and is not enough
 		s.read(now)
 	}
+	if s.detour() {
+		s.read(now)
+	}
 	s.verify()
 	if s.waiting == 0 || s.complete() && len(s.asking) == 0 {
 		s.finish(now)
@@ -151,7 +154,7 @@ func (s *Seeker) fallBack() {
 		return
 	}
 	for _, t := range s.schema.trees {
-		if s.visits[Root(t.Name)] == nil || !s.dead(s.visits[Root(t.Name)]) {
+		if !s.avoids(t.Name) {
 			s.tree = t.Name
 			s.visit(Root(t.Name))
 			return
@@ -444,7 +447,7 @@ func (s *Seeker) account(a *Answer) {
 		if s.tree != "" && v.cell.Tree != s.tree || s.covered(v) {
 			continue
 		}
-		whole := s.done(v) && v.answers > 0
+		whole := s.done(v) && v.answers > 0 && !s.lost(v)
 		if whole {
 			a.Plan.Cells++
 		}
@@ -511,6 +514,10 @@ func (s *Seeker) why(v *visit) string {
 		return "the message budget is used up; raise it or narrow the query"
 	case s.expired:
 		return "the time is over; allow more or narrow the query"
+	case s.barren():
+		return "nobody has any advertisements: there are no servers yet, or all who had them died; ask again in a minute"
+	case v.answers > 0 && s.lost(v):
+		return "nobody has cell " + v.cell.String() + " any more: those who had it may have died; ask again in a minute"
 	case s.dead(v):
 		return "nobody who holds cell " + v.cell.String() + " answers"
 	default:

@@ -5,10 +5,14 @@ import (
 	"time"
 )
 
-// best returns the tree with the least estimate among those that are not late.
+// best returns the tree with the least estimate among those that are not late
+// or lossy.
 func (s *Seeker) best() (tree string) {
 	least := math.Inf(1)
 	for _, t := range s.schema.trees {
+		if s.avoids(t.Name) {
+			continue
+		}
 		reads, known := s.left(t)
 		if !known {
 			reads += rootCost

@@ -188,6 +188,8 @@ type Seeker struct {
 	outline  *outline                 // nil without a sample
 	late     map[string]bool          // trees whose roots were waited for in vain
 	turned   bool                     // to another tree than was chosen first
+	lossy    []string                 // trees that cells are lost of
+	missed   bool                     // somebody did not answer, or not have a cell
 	doubt    bool                     // something was read since the tree was chosen
 	sample   Sample
 	seen     []Glimpse
@@ -237,6 +239,7 @@ func (s *Seeker) Step(now time.Time, input SeekerInput) []SeekerEffect {
 	case Failed:
 		if v := s.visits[in.Cell]; v != nil && v.fail(in.From) {
 			s.waiting--
+			s.missed = true
 		}
 	case Verified:
 		s.verified(in)
@@ -352,7 +355,7 @@ func (s *Seeker) answered(now time.Time, in Answered) {
 	r.Children, r.Below = properChildren(v.cell, r.Children), properChildren(v.cell, r.Below)
 	v.mirrored.hear(in.From, r.Mirrors)
 	v.take(in.From, r, s.cfg.Young)
-	s.doubt = true
+	s.doubt, s.missed = true, s.missed || !r.Known
 	a := v.asks[in.From]
 	a.after = nil
 	if r.More && len(r.Ads) > 0 {
@@ -404,6 +407,9 @@ func (s *Seeker) descend(v *visit, teller dht.PeerID, children []Child) {
 		}
 		child := s.visit(cell)
 		child.above = v
+		if len(c.Holders) > 0 { // else only publishers on their way down tell of it
+			child.name(teller)
+		}
 		child.summary.unite(c.Summary)
 		child.summary.Count = max(child.summary.Count, c.Summary.Count)
 		child.bound = s.order.bound(child.summary)
@@ -423,7 +429,7 @@ func (s *Seeker) root(tree string) ([]Child, bool) {
 	if v == nil {
 		return nil, false
 	}
-	return v.children, v.answers > 0 || v.glimpsed
+	return v.children, v.known || v.glimpsed
 }
 
 // consider takes in an ad that matches, unless a newer one of its server was

@@ -50,9 +50,12 @@ type visit struct {
 	patience time.Duration // with the holder that was asked last
 
 	answers  int
-	gathered int    // of them for all cells below, too
-	tables   int    // and of those that were not, of tables
-	above    *visit // of the table that has it; nil: none was read
+	gathered int          // of them for all cells below, too
+	tables   int          // and of those that were not, of tables
+	above    *visit       // of the table that has it; nil: none was read
+	tellers  []dht.PeerID // holders of that table, or who speaks for them
+	known    bool         // somebody has it
+	settled  int          // answers of holders for so long that all cells below told them
 	inner    bool
 	weak     bool // a copy is missing or young
 	absent   bool // a copy is missing
@@ -106,6 +109,10 @@ func (v *visit) take(from dht.PeerID, r *CellReply, young time.Duration) {
 		v.tables++
 	}
 	v.inner = v.inner || r.Inner || len(r.Children) > 0
+	v.known = v.known || r.Known
+	if r.Known && r.Age >= settling {
+		v.settled++
+	}
 	v.weak, v.absent = v.weak || !r.Known || r.Age < young, v.absent || !r.Known
 	if _, mirror := v.mirrored.recruiter(from); r.Known && !r.Inner && !mirror && !r.Mirrored {
 		v.digests = append(v.digests, r.Digest)
