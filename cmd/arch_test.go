@@ -21,10 +21,11 @@ const module = "github.com/xenoserver/xeno"
 // pure lists the packages that must run the same under real and virtual time,
 // each with the module packages it may depend on, directly or not.
 var pure = map[string][]string{
-	"dht":    nil,
-	"ledger": {"dht"},
-	"search": {"dht", "ledger"},
-	"store":  {"dht", "ledger"},
+	"dht":              nil,
+	"ledger":           {"dht"},
+	"search":           {"dht", "ledger"},
+	"search/placement": {"dht", "ledger", "search"},
+	"store":            {"dht", "ledger"},
 }
 
 // codecs are the third-party modules that pure packages may depend on: formats

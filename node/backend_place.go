@@ -13,6 +13,7 @@ import (
 	"github.com/xenoserver/xeno/node/api"
 	"github.com/xenoserver/xeno/search"
 	"github.com/xenoserver/xeno/search/cel"
+	"github.com/xenoserver/xeno/search/placement"
 )
 
 const (
@@ -43,7 +44,7 @@ func (n *Node) Place(ctx context.Context, req api.PlaceRequest) (api.PlaceAnswer
 		return api.PlaceAnswer{}, noPlacement(placed.Arrangement, ctx.Err() != nil)
 	}
 	unit := 1.0
-	if spec.Minimise == search.GoalLatency {
+	if spec.Minimise == placement.GoalLatency {
 		unit = 1000
 	}
 	out := api.PlaceAnswer{
@@ -60,7 +61,7 @@ func (n *Node) Place(ctx context.Context, req api.PlaceRequest) (api.PlaceAnswer
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // noPlacement says which constraints stand against a placement.
-func noPlacement(a search.Arrangement, late bool) error {
+func noPlacement(a placement.Arrangement, late bool) error {
 	var reasons, alone []string
 	for _, u := range a.Unmet {
 		reasons = append(reasons, u.Rule+": "+u.Best)
@@ -82,10 +83,10 @@ func noPlacement(a search.Arrangement, late bool) error {
 }
 
 // placeSpec turns a request into a specification.
-func (n *Node) placeSpec(ctx context.Context, req api.PlaceRequest) (search.PlaceSpec, error) {
+func (n *Node) placeSpec(ctx context.Context, req api.PlaceRequest) (placement.Spec, error) {
 	hosts := cel.NewHosts(n.hosts(ctx))
-	spec := search.PlaceSpec{
-		MaxPrice: float64(req.MaxPrice) / float64(ledger.Unit), Minimise: search.Goal(req.Minimise),
+	spec := placement.Spec{
+		MaxPrice: float64(req.MaxPrice) / float64(ledger.Unit), Minimise: placement.Goal(req.Minimise),
 		Effort: cmp.Or(req.Effort, defaultEffort), Verify: true,
 	}
 	ordered := false
@@ -98,16 +99,16 @@ func (n *Node) placeSpec(ctx context.Context, req api.PlaceRequest) (search.Plac
 		spec.Groups = append(spec.Groups, group)
 	}
 	if spec.Minimise == "" {
-		spec.Minimise = search.GoalPrice
+		spec.Minimise = placement.GoalPrice
 		if ordered {
-			spec.Minimise = search.GoalOrder
+			spec.Minimise = placement.GoalOrder
 		}
 	}
 	for _, r := range req.Near {
-		spec.Near = append(spec.Near, search.NearRule{Groups: r.Groups, Most: duration(r.MaxMillis)})
+		spec.Near = append(spec.Near, placement.NearRule{Groups: r.Groups, Most: duration(r.MaxMillis)})
 	}
 	for _, r := range req.Spread {
-		spec.Spread = append(spec.Spread, search.SpreadRule{Groups: r.Groups, By: r.By, Most: cmp.Or(r.Most, 1)})
+		spec.Spread = append(spec.Spread, placement.SpreadRule{Groups: r.Groups, By: r.By, Most: cmp.Or(r.Most, 1)})
 	}
 	for _, r := range req.Reach {
 		to := make([]dht.Coordinate, len(r.Hosts))
@@ -118,9 +119,9 @@ func (n *Node) placeSpec(ctx context.Context, req api.PlaceRequest) (search.Plac
 			}
 			to[i] = at
 		}
-		spec.Reach = append(spec.Reach, search.ReachRule{Groups: r.Groups, To: to, Most: duration(r.MaxMillis)})
+		spec.Reach = append(spec.Reach, placement.ReachRule{Groups: r.Groups, To: to, Most: duration(r.MaxMillis)})
 	}
-	if err := n.schema.CheckPlace(spec); err != nil {
+	if err := spec.Check(n.schema); err != nil {
 		return spec, api.Errorf(api.CodeBadRequest, "%s", strings.TrimPrefix(err.Error(), search.ErrBadQuery.Error()+": "))
 	}
 	return spec, nil
@@ -129,8 +130,8 @@ func (n *Node) placeSpec(ctx context.Context, req api.PlaceRequest) (search.Plac
 func duration(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
 
 // placeGroup compiles one of several groups.
-func (n *Node) placeGroup(g api.PlaceGroup, i, of int, hosts *cel.Hosts) (search.PlaceGroup, error) {
-	out := search.PlaceGroup{Name: g.Name, Count: g.Count}
+func (n *Node) placeGroup(g api.PlaceGroup, i, of int, hosts *cel.Hosts) (placement.Group, error) {
+	out := placement.Group{Name: g.Name, Count: g.Count}
 	if g.Name == "" && of == 1 {
 		out.Name = "all"
 	}

@@ -42,6 +42,10 @@ type Signed struct {
 	group    string // of its addresses
 }
 
+// Hash returns the hash of the ad's server, by which samples are drawn and what
+// is equal otherwise is ordered.
+func (s *Signed) Hash() Hash { return s.hash }
+
 // A Vouch tells who stands behind a server: it verifies the credential that
 // came with the ad and returns the registered subject.
 type Vouch func(server dht.PeerID, credential []byte) (subject string, err error)

@@ -234,7 +234,7 @@ func (f *fields) value() Value {
 
 func (f *fields) values() []Value {
 	var vs []Value
-	f.bad = f.bad || len(f.a) > maxList
+	f.bad = f.bad || len(f.a) > MaxList
 	for len(f.a) > 0 && !f.bad {
 		vs = append(vs, f.value())
 	}
@@ -256,7 +256,7 @@ func (f *fields) duration() time.Duration {
 
 func (f *fields) targets() []dht.Coordinate {
 	var to []dht.Coordinate
-	f.bad = f.bad || len(f.a) == 0 || len(f.a) > maxTargets
+	f.bad = f.bad || len(f.a) == 0 || len(f.a) > MaxTargets
 	for len(f.a) > 0 && !f.bad {
 		list, _ := f.next().([]any)
 		inner := fields{a: list}

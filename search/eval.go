@@ -254,7 +254,7 @@ func checkLeaf(p Predicate, d Dimension) error {
 		}
 		return PlaceAt(p.Center.Lat, p.Center.Lon).check(d)
 	case RTT:
-		if d.Kind != KindCoordinate || p.Most < 0 || len(p.To) == 0 || len(p.To) > maxTargets ||
+		if d.Kind != KindCoordinate || p.Most < 0 || len(p.To) == 0 || len(p.To) > MaxTargets ||
 			slices.ContainsFunc(p.To, func(c dht.Coordinate) bool { return !checkCoordinate(c) }) {
 			return unsuited
 		}

@@ -37,10 +37,10 @@ const (
 	maxDepth = 10
 	// maxNodes bounds the nodes of a predicate, and so the time one ad costs.
 	maxNodes = 256
-	// maxList bounds the values of one In.
-	maxList = 128
-	// maxTargets bounds the coordinates of one RTT.
-	maxTargets = 8
+	// MaxList bounds the values of one In.
+	MaxList = 128
+	// MaxTargets bounds the coordinates of one RTT.
+	MaxTargets = 8
 
 	// MaxLimit bounds how many results a query may ask for.
 	MaxLimit = 10_000

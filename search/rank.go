@@ -25,6 +25,16 @@ func (s *Schema) order(q *Query) order {
 	return o
 }
 
+// Rank returns where an ad stands in the order of a query, among all that there
+// may be: from 0, the best, to 1, also of ads that lack the value.
+func (s *Schema) Rank(q Query, ad *Signed) float64 {
+	rank := s.order(&q).standing(ad).rank
+	if q.Desc {
+		rank++
+	}
+	return max(0, min(rank, 1))
+}
+
 // none tells whether the query wants no order.
 func (o order) none() bool { return o.index < 0 }
 

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/search/placement"
 )
 
 const (
@@ -19,21 +19,21 @@ const (
 
 // A Placement is where machines go, and what it cost to find out.
 type Placement struct {
-	search.Arrangement
+	placement.Arrangement
 	Requests int // messages to holders and servers
 }
 
 // Place finds machines. It ends with ctx at the latest, and then returns the
 // best it has; a context without a deadline gets 60 s. A placement that is not
-// possible is no error, see search.Arrangement.Unmet. The error wraps
+// possible is no error, see placement.Arrangement.Unmet. The error wraps
 // search.ErrBadQuery or ErrClosed.
-func (s *Service) Place(ctx context.Context, spec search.PlaceSpec) (*Placement, error) {
+func (s *Service) Place(ctx context.Context, spec placement.Spec) (*Placement, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, placeTimeout)
 		defer cancel()
 	}
-	machine, err := search.NewPlacer(s.schema, spec)
+	machine, err := placement.New(s.schema, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *Service) Place(ctx context.Context, spec search.PlaceSpec) (*Placement,
 	return run.drive(calls, machine)
 }
 
-// placing carries out what one search.Placer wants. The goroutine in drive owns
+// placing carries out what one placement.Placer wants. The goroutine in drive owns
 // the machine.
 type placing struct {
 	service *Service
@@ -59,12 +59,12 @@ type placing struct {
 
 // placed is an answer to an effect, and how many messages it took.
 type placed struct {
-	input    search.PlacerInput
+	input    placement.Input
 	requests int
 }
 
 // drive feeds the machine until it has the placement.
-func (r *placing) drive(ctx context.Context, machine *search.Placer) (*Placement, error) {
+func (r *placing) drive(ctx context.Context, machine *placement.Placer) (*Placement, error) {
 	// The searches leave a quarter of the time for what follows.
 	end, _ := ctx.Deadline()
 	searching, cancel := context.WithTimeout(ctx, time.Until(end)*3/4)
@@ -72,22 +72,22 @@ func (r *placing) drive(ctx context.Context, machine *search.Placer) (*Placement
 	out := new(Placement)
 	over, always := ctx.Done(), make(chan struct{})
 	close(always)
-	var in search.PlacerInput = search.Start{}
+	var in placement.Input = placement.Start{}
 	for {
 		var think chan struct{}
 		for _, e := range machine.Step(time.Now(), in) {
 			switch e := e.(type) {
-			case search.Want:
+			case placement.Want:
 				r.wg.Go(func() { r.search(searching, e) })
-			case search.Verify:
+			case placement.Verify:
 				out.Requests++
 				r.wg.Go(func() {
 					ad, _ := r.service.verify(ctx, e.Server) // an error and no ad are the same here
-					r.post(placed{input: search.Verified{Server: e.Server.ID, Signed: ad}})
+					r.post(placed{input: placement.Verified{Server: e.Server.ID, Signed: ad}})
 				})
-			case search.Think:
+			case placement.Think:
 				think = always
-			case search.Arranged:
+			case placement.Arranged:
 				out.Arrangement = e.Arrangement
 				return out, nil
 			}
@@ -97,9 +97,9 @@ func (r *placing) drive(ctx context.Context, machine *search.Placer) (*Placement
 			in = p.input
 			out.Requests += p.requests
 		case <-think:
-			in = search.Proceed{}
+			in = placement.Proceed{}
 		case <-over:
-			in, over = search.Expire{}, nil
+			in, over = placement.Expire{}, nil
 		case <-r.service.ctx.Done():
 			return nil, ErrClosed
 		}
@@ -114,8 +114,8 @@ func (r *placing) post(p placed) {
 }
 
 // search answers a Want. A search that fails found nothing.
-func (r *placing) search(ctx context.Context, want search.Want) {
-	found := search.Found{ID: want.ID}
+func (r *placing) search(ctx context.Context, want placement.Want) {
+	found := placement.Found{ID: want.ID}
 	requests := 0
 	select {
 	case r.places <- struct{}{}:

@@ -11,34 +11,35 @@ import (
 
 	"github.com/xenoserver/xeno/node/index"
 	"github.com/xenoserver/xeno/search"
+	"github.com/xenoserver/xeno/search/placement"
 )
 
 // oracle runs a placement over ads at hand.
-func oracle(t *testing.T, schema *search.Schema, spec search.PlaceSpec, ads []*search.Signed) search.Arrangement {
+func oracle(t *testing.T, schema *search.Schema, spec placement.Spec, ads []*search.Signed) placement.Arrangement {
 	t.Helper()
-	machine, err := search.NewPlacer(schema, spec)
+	machine, err := placement.New(schema, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	inputs := []search.PlacerInput{search.Start{}}
+	inputs := []placement.Input{placement.Start{}}
 	for len(inputs) > 0 {
 		in := inputs[0]
 		inputs = inputs[1:]
 		for _, e := range machine.Step(time.Now(), in) {
 			switch e := e.(type) {
-			case search.Want:
+			case placement.Want:
 				found := schema.Select(e.Query, ads)
-				inputs = append(inputs, search.Found{ID: e.ID, Ads: found, Complete: len(found) < e.Query.Limit})
-			case search.Think:
-				inputs = append(inputs, search.Proceed{})
-			case search.Verify:
-			case search.Arranged:
+				inputs = append(inputs, placement.Found{ID: e.ID, Ads: found, Complete: len(found) < e.Query.Limit})
+			case placement.Think:
+				inputs = append(inputs, placement.Proceed{})
+			case placement.Verify:
+			case placement.Arranged:
 				return e.Arrangement
 			}
 		}
 	}
 	t.Fatal("the placement has no end")
-	return search.Arrangement{}
+	return placement.Arrangement{}
 }
 
 // TestPlace places machines over ten hosts, and compares with the same over all
@@ -56,17 +57,17 @@ func TestPlace(t *testing.T) {
 			}
 		}
 		settle(t, c.services)
-		spec := search.PlaceSpec{
-			Groups: []search.PlaceGroup{
+		spec := placement.Spec{
+			Groups: []placement.Group{
 				{Name: "web", Count: 2, Query: search.Query{Where: search.Compare{Dim: "free_cpu", Op: search.OpGreaterEqual, Value: search.Number(2)}}},
 				{Name: "db", Count: 1},
 			},
-			Near:   []search.NearRule{{Most: 150 * time.Millisecond}},
-			Spread: []search.SpreadRule{{By: "country", Most: 1}},
+			Near:   []placement.NearRule{{Most: 150 * time.Millisecond}},
+			Spread: []placement.SpreadRule{{By: "country", Most: 1}},
 			Effort: 0.5,
 		}
 		for round := range 6 {
-			spec.Minimise = []search.Goal{search.GoalPrice, search.GoalLatency}[round%2]
+			spec.Minimise = []placement.Goal{placement.GoalPrice, placement.GoalLatency}[round%2]
 			spec.Near[0].Most = time.Duration(100+50*(round/2)) * time.Millisecond
 			got, err := c.services[round].Place(t.Context(), spec)
 			if err != nil {
@@ -90,7 +91,7 @@ func TestPlace(t *testing.T) {
 		if got, err := c.services[0].Place(over, spec); err != nil || len(got.Unmet) == 0 {
 			t.Errorf("placed in no time: %+v, %v", got, err)
 		}
-		if _, err := c.services[0].Place(t.Context(), search.PlaceSpec{}); !errors.Is(err, search.ErrBadQuery) {
+		if _, err := c.services[0].Place(t.Context(), placement.Spec{}); !errors.Is(err, search.ErrBadQuery) {
 			t.Errorf("without groups: %v", err)
 		}
 		if err := c.services[9].Close(); err != nil {

@@ -1,4 +1,4 @@
-package search
+package placement
 
 import (
 	"cmp"
@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
 )
 
 // An option is a server that may be chosen.
 type option struct {
-	ad    *Signed
+	ad    *search.Signed
 	price float64 // 0 where it says none and none is needed
 	coord dht.Coordinate
 	// values are the numbers of its value in each SpreadRule.
@@ -37,7 +38,7 @@ const missing = 1000
 // A solver chooses servers for slots, one a machine, within an amount of work
 // that is counted in round trips predicted.
 type solver struct {
-	spec    *PlaceSpec
+	spec    *Spec
 	groups  []int           // of each slot; those of a group are adjacent
 	pairs   []time.Duration // for each slot and other slot within what round trip they must be, 0 for any
 	options []option
@@ -61,7 +62,7 @@ type solver struct {
 
 // pairsOf returns for any two slots within which round trip they must be, 0
 // for any.
-func (s *PlaceSpec) pairsOf(groups []int) []time.Duration {
+func (s *Spec) pairsOf(groups []int) []time.Duration {
 	n := len(groups)
 	pairs := make([]time.Duration, n*n)
 	for _, r := range s.Near {
@@ -119,7 +120,7 @@ func (s *solver) unset(slot int) (was int) {
 }
 
 func (s *solver) rtt(a, b int) time.Duration {
-	return PredictRTT(s.options[a].coord, s.options[b].coord)
+	return search.PredictRTT(s.options[a].coord, s.options[b].coord)
 }
 
 // excess is by how much a round trip breaks a bound.
@@ -277,7 +278,7 @@ func (s *solver) keep(sc score) {
 }
 
 // adopt begins with an assignment of an earlier stage, if it has one.
-func (s *solver) adopt(best []*Signed) {
+func (s *solver) adopt(best []*search.Signed) {
 	if best == nil {
 		return
 	}

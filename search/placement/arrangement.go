@@ -1,4 +1,4 @@
-package search
+package placement
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/xenoserver/xeno/search"
 )
 
 // An Arrangement is what a Placer found.
@@ -33,7 +35,7 @@ type Arrangement struct {
 // A Machine is one server of a placement.
 type Machine struct {
 	Group    string
-	Signed   *Signed
+	Signed   *search.Signed
 	Verified bool // it confirmed its ad
 }
 
@@ -72,7 +74,7 @@ func (p *Placer) take() {
 	p.floor, p.pooled = s.floor, len(s.options)
 	better := p.best == nil || s.bestScore.compare(p.score) < 0
 	if better {
-		p.score, p.best = s.bestScore, make([]*Signed, len(s.best))
+		p.score, p.best = s.bestScore, make([]*search.Signed, len(s.best))
 		for slot, o := range s.best {
 			if o >= 0 {
 				p.best[slot] = s.options[o].ad
@@ -137,11 +139,11 @@ func (p *Placer) confirmed(in Verified) {
 
 // sameFor tells whether two ads of a server are alike in all that the placement
 // depends on.
-func (p *Placer) sameFor(g int, old, now *Signed) bool {
+func (p *Placer) sameFor(g int, old, now *search.Signed) bool {
 	if !p.schema.Matches(p.wishes[g].query.Where, now.Ad) || priceOf(old) != priceOf(now) || p.cost(g, old) != p.cost(g, now) {
 		return false
 	}
-	dims := []string{DimCoordinate}
+	dims := []string{search.DimCoordinate}
 	for _, r := range p.spec.Spread {
 		dims = append(dims, r.By)
 	}
@@ -195,21 +197,21 @@ func (p *Placer) finish(unmet []Unmet) {
 }
 
 // between predicts the round trip between two servers, 0 where unknown.
-func between(a, b *Signed) time.Duration {
+func between(a, b *search.Signed) time.Duration {
 	if a == nil || b == nil {
 		return 0
 	}
-	x, ok := a.Ad.Attributes.Get(DimCoordinate).Coordinate()
-	y, ok2 := b.Ad.Attributes.Get(DimCoordinate).Coordinate()
+	x, ok := a.Ad.Attributes.Get(search.DimCoordinate).Coordinate()
+	y, ok2 := b.Ad.Attributes.Get(search.DimCoordinate).Coordinate()
 	if !ok || !ok2 {
 		return 0
 	}
-	return PredictRTT(x, y)
+	return search.PredictRTT(x, y)
 }
 
 // unmet names the rules that the machines break, and what came nearest.
 func (p *Placer) unmet(a *Arrangement) (unmet []Unmet) {
-	add := func(rule, best string, without func(*PlaceSpec)) {
+	add := func(rule, best string, without func(*Spec)) {
 		unmet = append(unmet, Unmet{Rule: rule, Best: best, Alone: p.possible(without)})
 	}
 	if n := len(a.Machines); n < len(p.groups) {
@@ -227,7 +229,7 @@ func (p *Placer) unmet(a *Arrangement) (unmet []Unmet) {
 		}
 		if far > r.Most {
 			add(r.String(), far.Round(100*time.Microsecond).String()+" between two of them",
-				func(s *PlaceSpec) { s.Near = slices.Delete(slices.Clone(s.Near), i, i+1) })
+				func(s *Spec) { s.Near = slices.Delete(slices.Clone(s.Near), i, i+1) })
 		}
 	}
 	for i, r := range p.spec.Spread {
@@ -242,11 +244,11 @@ func (p *Placer) unmet(a *Arrangement) (unmet []Unmet) {
 		}
 		if most > r.Most {
 			add(r.String(), fmt.Sprintf("%d of one %s", most, r.By),
-				func(s *PlaceSpec) { s.Spread = slices.Delete(slices.Clone(s.Spread), i, i+1) })
+				func(s *Spec) { s.Spread = slices.Delete(slices.Clone(s.Spread), i, i+1) })
 		}
 	}
 	if p.spec.MaxPrice > 0 && a.Price > p.spec.MaxPrice {
-		add("price "+formatPrice(p.spec.MaxPrice)+" an hour", formatPrice(a.Price), func(s *PlaceSpec) { s.MaxPrice = 0 })
+		add("price "+formatPrice(p.spec.MaxPrice)+" an hour", formatPrice(a.Price), func(s *Spec) { s.MaxPrice = 0 })
 	}
 	return unmet
 }
@@ -257,7 +259,7 @@ func formatPrice(x float64) string {
 
 // possible tells whether a placement is found when the specification is changed,
 // with little effort.
-func (p *Placer) possible(change func(*PlaceSpec)) bool {
+func (p *Placer) possible(change func(*Spec)) bool {
 	spec := p.spec
 	change(&spec)
 	s, anchors := p.newSolver(&spec, min(p.level, 2))

@@ -1,4 +1,4 @@
-package search
+package placement
 
 import (
 	"cmp"
@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
 )
 
 // A wish is a Want of a Placer and what came of it: servers of a group
 // anywhere, around an anchor, or with other values than those seen.
 type wish struct {
 	group    int
-	query    Query
+	query    search.Query
 	anchor   *anchor // nil: anywhere
 	others   *others // nil: of any value
-	ads      []*Signed
+	ads      []*search.Signed
 	complete bool
 	answered bool
 }
@@ -102,14 +103,14 @@ func (p *Placer) addAnchors() {
 			}
 		}
 		from := p.wishes[groups[0]]
-		share := (maxPlaceQueries - len(p.spec.Groups)) / len(rules) / len(groups)
+		share := (maxQueries - len(p.spec.Groups)) / len(rules) / len(groups)
 		for rank, position := range spacedOut(from.ads, r.Most/2, max(1, share)) {
 			a := &anchor{group: groups[0], position: position, rank: rank, rules: len(rules), share: share}
-			at, _ := from.ads[position].Ad.Attributes.Get(DimCoordinate).Coordinate()
+			at, _ := from.ads[position].Ad.Attributes.Get(search.DimCoordinate).Coordinate()
 			for _, g := range groups {
 				w := &wish{group: g, anchor: a}
 				if w.in(p, p.level) {
-					p.add(w, p.wishes[g].query, RTT{Dim: DimCoordinate, To: []dht.Coordinate{at}, Most: r.Most})
+					p.add(w, p.wishes[g].query, search.RTT{Dim: search.DimCoordinate, To: []dht.Coordinate{at}, Most: r.Most})
 				}
 			}
 		}
@@ -119,9 +120,9 @@ func (p *Placer) addAnchors() {
 // add makes a wish for what a query asks for and one more condition, unless the
 // query has no room for it. Where all servers of the group are known the answer
 // is here.
-func (p *Placer) add(w *wish, q Query, more Predicate) {
+func (p *Placer) add(w *wish, q search.Query, more search.Predicate) {
 	w.query = q
-	w.query.Where = append(slices.Clone(q.Where.(And)), more)
+	w.query.Where = append(slices.Clone(q.Where.(search.And)), more)
 	if base := p.wishes[w.group]; base.complete {
 		w.ads, w.complete, w.answered = p.schema.Select(w.query, base.ads), true, true
 	} else if p.schema.Check(w.query) != nil {
@@ -132,11 +133,11 @@ func (p *Placer) add(w *wish, q Query, more Predicate) {
 
 // spacedOut returns the positions of ads, in order, each of which is farther
 // than apart from all before it.
-func spacedOut(ads []*Signed, apart time.Duration, most int) (positions []int) {
+func spacedOut(ads []*search.Signed, apart time.Duration, most int) (positions []int) {
 	var taken []dht.Coordinate
 	for i, ad := range ads {
-		c, ok := ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
-		if !ok || slices.ContainsFunc(taken, func(d dht.Coordinate) bool { return PredictRTT(c, d) <= apart }) {
+		c, ok := ad.Ad.Attributes.Get(search.DimCoordinate).Coordinate()
+		if !ok || slices.ContainsFunc(taken, func(d dht.Coordinate) bool { return search.PredictRTT(c, d) <= apart }) {
 			continue
 		}
 		taken = append(taken, c)
@@ -189,13 +190,13 @@ func (p *Placer) addOther(w *wish, at, r int) bool {
 	}
 	// Half as many again as it takes, to have a choice.
 	need := (p.spec.machines(rule.Groups) + rule.Most - 1) / rule.Most
-	if len(o.seen) == 0 || len(o.seen) >= need+need/2+1 || len(o.seen) > maxList {
+	if len(o.seen) == 0 || len(o.seen) >= need+need/2+1 || len(o.seen) > search.MaxList {
 		return false
 	}
 	slices.Sort(o.seen)
-	in := In{Dim: rule.By}
+	in := search.In{Dim: rule.By}
 	for _, text := range o.seen {
-		in.Values = append(in.Values, Text(text))
+		in.Values = append(in.Values, search.Text(text))
 	}
 	if slices.ContainsFunc(p.wishes, func(v *wish) bool {
 		return v.others != nil && v.group == w.group && v.anchor == w.anchor && v.others.rule == r && slices.Equal(v.others.seen, o.seen)
@@ -203,14 +204,14 @@ func (p *Placer) addOther(w *wish, at, r int) bool {
 		return false // an earlier stage has it
 	}
 	before := len(p.wishes)
-	p.add(&wish{group: w.group, anchor: w.anchor, others: o}, w.query, Not{in})
+	p.add(&wish{group: w.group, anchor: w.anchor, others: o}, w.query, search.Not{Of: in})
 	return len(p.wishes) > before
 }
 
 // pools returns the candidates of each group in a stage: of the group's query,
 // then of other values, then around anchors.
-func (p *Placer) pools(at int) [][]*Signed {
-	pools := make([][]*Signed, len(p.spec.Groups))
+func (p *Placer) pools(at int) [][]*search.Signed {
+	pools := make([][]*search.Signed, len(p.spec.Groups))
 	taken := make([]map[dht.PeerID]bool, len(pools))
 	for g := range taken {
 		taken[g] = make(map[dht.PeerID]bool)

@@ -1,4 +1,4 @@
-package search
+package placement
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
 )
 
 // DimPrice is the dimension that placements count as the price of a machine.
@@ -17,15 +18,17 @@ const (
 	// MaxMachines bounds the machines of a placement: the work grows with
 	// their square.
 	MaxMachines = 64
-	// maxPlaceGroups bounds the groups, each of which costs searches.
-	maxPlaceGroups = 16
-	// maxPlaceRules bounds the constraints of each kind.
-	maxPlaceRules = 16
+	// maxGroupName bounds the name of a group in bytes.
+	maxGroupName = 40
+	// maxGroups bounds the groups, each of which costs searches.
+	maxGroups = 16
+	// maxRules bounds the constraints of each kind.
+	maxRules = 16
 	// MaxCandidates bounds the servers that a placement chooses from.
 	MaxCandidates = 2000
-	// maxPlaceQueries bounds the searches of a placement for the groups and
+	// maxQueries bounds the searches of a placement for the groups and
 	// around anchors.
-	maxPlaceQueries = 64
+	maxQueries = 64
 	// maxOtherQueries bounds, for each stage, the searches for servers of other
 	// owners than those that have the first ones found.
 	maxOtherQueries = 8
@@ -47,10 +50,10 @@ const (
 	GoalOrder   Goal = "order"   // the sum of the ranks in the orders of the groups' queries
 )
 
-// A PlaceSpec says which machines are wanted and what must hold among them.
+// A Spec says which machines are wanted and what must hold among them.
 // Every machine is another server. A rule without groups is about all machines.
-type PlaceSpec struct {
-	Groups []PlaceGroup
+type Spec struct {
+	Groups []Group
 	Near   []NearRule
 	Spread []SpreadRule
 	Reach  []ReachRule
@@ -65,13 +68,13 @@ type PlaceSpec struct {
 	Verify bool
 }
 
-// A PlaceGroup is a number of machines that fit one query. The query's order
+// A Group is a number of machines that fit one query. The query's order
 // decides which servers are looked at first, by default the goal; its limit
 // does not count.
-type PlaceGroup struct {
+type Group struct {
 	Name  string // for people and for rules; each once
 	Count int
-	Query Query
+	Query search.Query
 }
 
 // A NearRule bounds the predicted round trip between any two of its machines.
@@ -118,7 +121,7 @@ func covers(groups []string, name string) bool {
 }
 
 // machines returns how many machines a rule with these groups is about.
-func (s *PlaceSpec) machines(groups []string) (n int) {
+func (s *Spec) machines(groups []string) (n int) {
 	for _, g := range s.Groups {
 		if covers(groups, g.Name) {
 			n += g.Count
@@ -127,82 +130,83 @@ func (s *PlaceSpec) machines(groups []string) (n int) {
 	return n
 }
 
-// CheckPlace returns an error that wraps ErrBadQuery unless the specification
-// is one that a Placer can work on.
-func (s *Schema) CheckPlace(spec PlaceSpec) error {
-	if len(spec.Groups) == 0 || len(spec.Groups) > maxPlaceGroups {
-		return fmt.Errorf("%w: a placement has 1 to %d groups, not %d", ErrBadQuery, maxPlaceGroups, len(spec.Groups))
+// Check returns an error that wraps search.ErrBadQuery unless a Placer can work
+// on the specification, in a network with that schema.
+func (s *Spec) Check(schema *search.Schema) error {
+	if len(s.Groups) == 0 || len(s.Groups) > maxGroups {
+		return fmt.Errorf("%w: a placement has 1 to %d groups, not %d", search.ErrBadQuery, maxGroups, len(s.Groups))
 	}
-	names := make(map[string]bool, len(spec.Groups))
-	for _, g := range spec.Groups {
-		if g.Name == "" || len(g.Name) > maxName || names[g.Name] {
-			return fmt.Errorf("%w: group %.40q: each group needs a name of its own of at most %d characters", ErrBadQuery, g.Name, maxName)
+	names := make(map[string]bool, len(s.Groups))
+	for _, g := range s.Groups {
+		if g.Name == "" || len(g.Name) > maxGroupName || names[g.Name] {
+			return fmt.Errorf("%w: group %.40q: each group needs a name of its own of at most %d bytes", search.ErrBadQuery, g.Name, maxGroupName)
 		}
 		names[g.Name] = true
 		if g.Count < 1 || g.Count > MaxMachines {
-			return fmt.Errorf("%w: group %s: %d machines, 1 to %d", ErrBadQuery, g.Name, g.Count, MaxMachines)
+			return fmt.Errorf("%w: group %s: %d machines, 1 to %d", search.ErrBadQuery, g.Name, g.Count, MaxMachines)
 		}
 		q := g.Query
 		q.Limit = 0
-		if err := s.Check(q); err != nil {
+		if err := schema.Check(q); err != nil {
 			return fmt.Errorf("group %s: %w", g.Name, err)
 		}
 	}
-	if n := spec.machines(nil); n > MaxMachines {
-		return fmt.Errorf("%w: %d machines, limit %d", ErrBadQuery, n, MaxMachines)
+	if n := s.machines(nil); n > MaxMachines {
+		return fmt.Errorf("%w: %d machines, limit %d", search.ErrBadQuery, n, MaxMachines)
 	}
-	if !(spec.Effort >= 0 && spec.Effort <= 1) {
-		return fmt.Errorf("%w: effort %g, 0 to 1", ErrBadQuery, spec.Effort)
+	if !(s.Effort >= 0 && s.Effort <= 1) {
+		return fmt.Errorf("%w: effort %g, 0 to 1", search.ErrBadQuery, s.Effort)
 	}
-	switch spec.Minimise {
+	switch s.Minimise {
 	case "", GoalPrice, GoalLatency, GoalOrder:
 	default:
-		return fmt.Errorf("%w: minimise %.20q: price, latency or order", ErrBadQuery, spec.Minimise)
+		return fmt.Errorf("%w: minimise %.20q: price, latency or order", search.ErrBadQuery, s.Minimise)
 	}
-	if d, _ := s.Dimension(DimPrice); d.Kind != KindNumber && (spec.MaxPrice != 0 || spec.goal() == GoalPrice) {
-		return fmt.Errorf("%w: the schema of this network has no %s", ErrBadQuery, DimPrice)
+	if d, _ := schema.Dimension(DimPrice); d.Kind != search.KindNumber && (s.MaxPrice != 0 || s.goal() == GoalPrice) {
+		return fmt.Errorf("%w: the schema of this network has no %s", search.ErrBadQuery, DimPrice)
 	}
-	if !(spec.MaxPrice >= 0) {
-		return fmt.Errorf("%w: price %g is negative", ErrBadQuery, spec.MaxPrice)
+	if !(s.MaxPrice >= 0) {
+		return fmt.Errorf("%w: price %g is negative", search.ErrBadQuery, s.MaxPrice)
 	}
-	return s.checkRules(spec, names)
+	return s.checkRules(schema, names)
 }
 
-func (s *Schema) checkRules(spec PlaceSpec, names map[string]bool) error {
-	if len(spec.Near) > maxPlaceRules || len(spec.Spread) > maxPlaceRules || len(spec.Reach) > maxPlaceRules {
-		return fmt.Errorf("%w: at most %d rules of each kind", ErrBadQuery, maxPlaceRules)
+func (s *Spec) checkRules(schema *search.Schema, names map[string]bool) error {
+	if len(s.Near) > maxRules || len(s.Spread) > maxRules || len(s.Reach) > maxRules {
+		return fmt.Errorf("%w: at most %d rules of each kind", search.ErrBadQuery, maxRules)
 	}
 	known := func(rule fmt.Stringer, groups []string) error {
 		for _, name := range groups {
 			if !names[name] {
-				return fmt.Errorf("%w: %s: there is no group %.40q", ErrBadQuery, rule, name)
+				return fmt.Errorf("%w: %s: there is no group %.40q", search.ErrBadQuery, rule, name)
 			}
 		}
 		return nil
 	}
-	for _, r := range spec.Near {
+	for _, r := range s.Near {
 		if r.Most <= 0 {
-			return fmt.Errorf("%w: %s: the round trip must be positive", ErrBadQuery, r)
+			return fmt.Errorf("%w: %s: the round trip must be positive", search.ErrBadQuery, r)
 		}
 		if err := known(r, r.Groups); err != nil {
 			return err
 		}
 	}
-	for _, r := range spec.Spread {
-		d, ok := s.Dimension(r.By)
-		if !ok || d.Kind != KindText && d.Kind != KindEnum {
-			return fmt.Errorf("%w: %s: %.40q is no text or enumeration of the schema", ErrBadQuery, r, r.By)
+	for _, r := range s.Spread {
+		d, ok := schema.Dimension(r.By)
+		if !ok || d.Kind != search.KindText && d.Kind != search.KindEnum {
+			return fmt.Errorf("%w: %s: %.40q is no text or enumeration of the schema", search.ErrBadQuery, r, r.By)
 		}
 		if r.Most < 1 {
-			return fmt.Errorf("%w: %s: allow at least one", ErrBadQuery, r)
+			return fmt.Errorf("%w: %s: allow at least one", search.ErrBadQuery, r)
 		}
 		if err := known(r, r.Groups); err != nil {
 			return err
 		}
 	}
-	for _, r := range spec.Reach {
-		if err := checkLeaf(RTT{Dim: DimCoordinate, To: r.To, Most: r.Most}, Dimension{Kind: KindCoordinate}); err != nil || r.Most == 0 {
-			return fmt.Errorf("%w: %s: 1 to %d coordinates and a positive round trip", ErrBadQuery, r, maxTargets)
+	for _, r := range s.Reach {
+		rule := search.RTT{Dim: search.DimCoordinate, To: r.To, Most: r.Most}
+		if err := schema.Check(search.Query{Where: rule}); err != nil || r.Most == 0 {
+			return fmt.Errorf("%w: %s: 1 to %d coordinates and a positive round trip", search.ErrBadQuery, r, search.MaxTargets)
 		}
 		if err := known(r, r.Groups); err != nil {
 			return err
@@ -211,7 +215,7 @@ func (s *Schema) checkRules(spec PlaceSpec, names map[string]bool) error {
 	return nil
 }
 
-func (s *PlaceSpec) goal() Goal {
+func (s *Spec) goal() Goal {
 	if s.Minimise == "" {
 		return GoalPrice
 	}
@@ -220,17 +224,17 @@ func (s *PlaceSpec) goal() Goal {
 
 // query returns what a group's servers must satisfy as far as each of them
 // alone can tell, in the order in which they are looked at.
-func (s *PlaceSpec) query(schema *Schema, g PlaceGroup) Query {
+func (s *Spec) query(schema *search.Schema, g Group) search.Query {
 	q := g.Query
-	where := slices.Clone(Conjuncts(q.Where))
+	where := slices.Clone(search.Conjuncts(q.Where))
 	has := func(dim string) {
-		if !slices.Contains(where, Predicate(Has{dim})) {
-			where = append(where, Has{dim})
+		if !slices.Contains(where, search.Predicate(search.Has{Dim: dim})) {
+			where = append(where, search.Has{Dim: dim})
 		}
 	}
 	for _, r := range s.Reach {
 		if covers(r.Groups, g.Name) {
-			where = append(where, RTT{Dim: DimCoordinate, To: r.To, Most: r.Most})
+			where = append(where, search.RTT{Dim: search.DimCoordinate, To: r.To, Most: r.Most})
 			if q.Origin == nil {
 				q.Origin = &r.To[0]
 			}
@@ -245,9 +249,9 @@ func (s *PlaceSpec) query(schema *Schema, g PlaceGroup) Query {
 		has(DimPrice)
 	}
 	if s.goal() == GoalLatency || slices.ContainsFunc(s.Near, func(r NearRule) bool { return covers(r.Groups, g.Name) }) {
-		has(DimCoordinate)
+		has(search.DimCoordinate)
 	}
-	q.Where = And(where)
+	q.Where = search.And(where)
 	if q.OrderBy != "" {
 		return q
 	}
@@ -255,7 +259,7 @@ func (s *PlaceSpec) query(schema *Schema, g PlaceGroup) Query {
 		q.OrderBy = DimPrice
 	}
 	if s.goal() == GoalLatency && q.Origin != nil {
-		q.OrderBy = DimCoordinate
+		q.OrderBy = search.DimCoordinate
 	}
 	return q
 }

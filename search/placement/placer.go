@@ -1,4 +1,8 @@
-package search
+// Package placement finds several machines at once, with constraints among them:
+// near each other or to users, spread over owners or countries, within a price
+// (DESIGN, XenoSearch). It knows what ads say, not how they are found: it has
+// queries answered.
+package placement
 
 import (
 	"cmp"
@@ -9,54 +13,71 @@ import (
 	"time"
 
 	"github.com/xenoserver/xeno/dht"
+	"github.com/xenoserver/xeno/search"
 )
 
-// A PlacerInput is something that happens to a Placer: Start, Found, Proceed,
+// A Input is something that happens to a Placer: Start, Found, Proceed,
 // Verified or Expire.
 //
 //sumtype:decl
-type PlacerInput interface{ placerInput() }
+type Input interface{ input() }
 
 // Found answers a Want: the ads in the order of its query, and whether they are
 // all that match. A search that failed found nothing and is not complete.
 type Found struct {
 	ID       int
-	Ads      []*Signed
+	Ads      []*search.Signed
 	Complete bool
 }
+
+// Start begins the placement.
+type Start struct{}
 
 // Proceed answers a Think.
 type Proceed struct{}
 
-func (Start) placerInput()    {}
-func (Found) placerInput()    {}
-func (Proceed) placerInput()  {}
-func (Verified) placerInput() {}
-func (Expire) placerInput()   {}
+// Verified answers a Verify: the server's current ad, nil where it has none or
+// cannot be reached.
+type Verified struct {
+	Server dht.PeerID
+	Signed *search.Signed
+}
 
-// A PlacerEffect is what a Placer wants done: Want, Think, Verify or Arranged.
+// Expire ends the placement with what was found.
+type Expire struct{}
+
+func (Start) input()    {}
+func (Found) input()    {}
+func (Proceed) input()  {}
+func (Verified) input() {}
+func (Expire) input()   {}
+
+// A Effect is what a Placer wants done: Want, Think, Verify or Arranged.
 // After Arranged it wants nothing more.
 //
 //sumtype:decl
-type PlacerEffect interface{ placerEffect() }
+type Effect interface{ effect() }
 
 // Want wants a query answered, by Found.
 type Want struct {
 	ID    int
-	Query Query
+	Query search.Query
 }
 
 // Think wants a Proceed at once: there is more to compute. Each Step takes less
 // than about 300 ms.
 type Think struct{}
 
+// Verify wants a server asked for its current ad.
+type Verify struct{ Server dht.Contact }
+
 // Arranged is the placement.
 type Arranged struct{ Arrangement Arrangement }
 
-func (Want) placerEffect()     {}
-func (Think) placerEffect()    {}
-func (Verify) placerEffect()   {}
-func (Arranged) placerEffect() {}
+func (Want) effect()     {}
+func (Think) effect()    {}
+func (Verify) effect()   {}
+func (Arranged) effect() {}
 
 // A stage is an amount of effort.
 type stage struct{ pool, anchors, work int }
@@ -77,14 +98,14 @@ var stages = [...]stage{
 // part is how much work one Step does.
 const part = 2e6
 
-// A Placer finds machines for a PlaceSpec. It is a machine for one goroutine:
+// A Placer finds machines for a Spec. It is a machine for one goroutine:
 // it has the groups' queries answered, and where machines must be near each
 // other also queries around some of the servers found; then it chooses among
 // the candidates by greedy starts, local search and, for up to 8 machines, by
 // trying all assignments that a bound does not exclude.
 type Placer struct {
-	schema *Schema
-	spec   PlaceSpec
+	schema *search.Schema
+	spec   Spec
 	groups []int
 	level  int // the last stage
 
@@ -92,14 +113,14 @@ type Placer struct {
 	waiting   int
 	gathering int // how far gathered is
 	queries   int
-	current   map[dht.PeerID]*Signed // ads that servers confirmed; nil: it did not
+	current   map[dht.PeerID]*search.Signed // ads that servers confirmed; nil: it did not
 	asking    map[dht.PeerID]bool
 
 	at       int // stage
 	solver   *solver
 	anchors  []int
 	turn     int
-	best     []*Signed // of each slot
+	best     []*search.Signed // of each slot
 	score    score
 	floor    float64
 	proven   bool
@@ -107,17 +128,17 @@ type Placer struct {
 	rounds   int
 	expired  bool
 	finished bool
-	effects  []PlacerEffect
+	effects  []Effect
 }
 
-// NewPlacer returns the machine for one placement; the error is CheckPlace's.
-func NewPlacer(schema *Schema, spec PlaceSpec) (*Placer, error) {
-	if err := schema.CheckPlace(spec); err != nil {
+// New returns the machine for one placement; the error is Spec.Check's.
+func New(schema *search.Schema, spec Spec) (*Placer, error) {
+	if err := spec.Check(schema); err != nil {
 		return nil, err
 	}
 	p := &Placer{
 		schema: schema, spec: spec, level: int(math.Round(spec.Effort * float64(len(stages)-1))),
-		current: make(map[dht.PeerID]*Signed), asking: make(map[dht.PeerID]bool),
+		current: make(map[dht.PeerID]*search.Signed), asking: make(map[dht.PeerID]bool),
 	}
 	for g, group := range spec.Groups {
 		for range group.Count {
@@ -135,7 +156,7 @@ func NewPlacer(schema *Schema, spec PlaceSpec) (*Placer, error) {
 
 // Step takes in what happened and returns what to do. The caller owns the
 // effects.
-func (p *Placer) Step(_ time.Time, input PlacerInput) []PlacerEffect {
+func (p *Placer) Step(_ time.Time, input Input) []Effect {
 	p.effects = nil
 	if p.finished {
 		return nil
@@ -218,7 +239,7 @@ func (p *Placer) enter() {
 }
 
 // newSolver returns a solver of a stage, and the options to start from.
-func (p *Placer) newSolver(spec *PlaceSpec, at int) (s *solver, anchors []int) {
+func (p *Placer) newSolver(spec *Spec, at int) (s *solver, anchors []int) {
 	n := len(p.groups)
 	s = &solver{
 		spec: spec, groups: p.groups, pairs: spec.pairsOf(p.groups), latency: spec.goal() == GoalLatency,
@@ -241,7 +262,7 @@ func (p *Placer) newSolver(spec *PlaceSpec, at int) (s *solver, anchors []int) {
 		apart = slices.Max(s.pairs) / 2
 	}
 	pool := s.pools[p.groups[0]]
-	ads := make([]*Signed, len(pool))
+	ads := make([]*search.Signed, len(pool))
 	for i, o := range pool {
 		ads[i] = s.options[o].ad
 	}
@@ -253,7 +274,7 @@ func (p *Placer) newSolver(spec *PlaceSpec, at int) (s *solver, anchors []int) {
 
 // addOptions gives the solver its options, and the groups their pools, cheapest
 // first.
-func (p *Placer) addOptions(s *solver, pools [][]*Signed) {
+func (p *Placer) addOptions(s *solver, pools [][]*search.Signed) {
 	index := make(map[dht.PeerID]int)
 	for _, pool := range pools {
 		for _, ad := range pool {
@@ -262,7 +283,7 @@ func (p *Placer) addOptions(s *solver, pools [][]*Signed) {
 			}
 			index[ad.Ad.Server] = len(s.options)
 			o := option{ad: ad, price: priceOf(ad)}
-			o.coord, _ = ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
+			o.coord, _ = ad.Ad.Attributes.Get(search.DimCoordinate).Coordinate()
 			s.options = append(s.options, o)
 		}
 	}
@@ -275,7 +296,7 @@ func (p *Placer) addOptions(s *solver, pools [][]*Signed) {
 			list = append(list, o)
 		}
 		slices.SortStableFunc(list, func(a, b int) int {
-			return cmp.Or(cmp.Compare(costs[a], costs[b]), s.options[a].ad.hash.Compare(s.options[b].ad.hash))
+			return cmp.Or(cmp.Compare(costs[a], costs[b]), s.options[a].ad.Hash().Compare(s.options[b].ad.Hash()))
 		})
 		s.pools, s.costs = append(s.pools, list), append(s.costs, costs)
 	}
@@ -298,33 +319,28 @@ func (p *Placer) number(s *solver) (counts [][]int) {
 	return counts
 }
 
-func priceOf(ad *Signed) float64 {
+func priceOf(ad *search.Signed) float64 {
 	price, _ := ad.Ad.Attributes.Get(DimPrice).Number()
 	return max(0, price)
 }
 
 // cost returns what a server adds to the cost of a placement.
-func (p *Placer) cost(g int, ad *Signed) float64 {
+func (p *Placer) cost(g int, ad *search.Signed) float64 {
 	switch p.spec.goal() {
 	case GoalPrice:
 		return priceOf(ad)
 	case GoalLatency:
 		far := time.Duration(0)
-		at, _ := ad.Ad.Attributes.Get(DimCoordinate).Coordinate()
+		at, _ := ad.Ad.Attributes.Get(search.DimCoordinate).Coordinate()
 		for _, r := range p.spec.Reach {
 			if covers(r.Groups, p.spec.Groups[g].Name) {
 				for _, to := range r.To {
-					far = max(far, PredictRTT(at, to))
+					far = max(far, search.PredictRTT(at, to))
 				}
 			}
 		}
 		return far.Seconds()
 	default:
-		q := p.wishes[g].query
-		rank := p.schema.order(&q).standing(ad).rank
-		if q.Desc {
-			rank++ // 0 is the best
-		}
-		return max(0, min(rank, 1))
+		return p.schema.Rank(p.wishes[g].query, ad)
 	}
 }
