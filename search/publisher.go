@@ -345,12 +345,15 @@ func (p *Publisher) answered(now time.Time, l *level, s *spot, a Placed) {
 	}
 }
 
-// rise publishes at a level above l, where it is told that few are left.
+// rise publishes at a level above l, where it is told that few are left. While
+// that still sends down, who holds both says so whenever it is told of either:
+// so it is asked once in half a round.
 func (p *Publisher) rise(now time.Time, l *level, to int) {
 	w, _ := p.level(l.cell)
-	if to >= int(l.cell.Prefix.Level) || w == nil {
+	if to >= int(l.cell.Prefix.Level) || w == nil || now.Before(l.rise) {
 		return
 	}
+	l.rise = now.Add(p.cfg.Renew / 2)
 	cell := CellID{Tree: l.cell.Tree, Prefix: PrefixOf(l.cell.Prefix.Key, to)}
 	at := slices.IndexFunc(w.levels, func(up *level) bool { return int(up.cell.Prefix.Level) >= to })
 	if w.levels[at].cell != cell {

@@ -12,6 +12,7 @@ import (
 // leaves at one level, whose tables keep no sample.
 type rehearsal struct {
 	leaf  int // the level
+	rise  int // the level that leaves send up to, whose holders send down again; 0: they do not
 	pub   *Publisher
 	now   time.Time
 	peer  []dht.Contact
@@ -38,11 +39,16 @@ func (s *rehearsal) step(in PublisherInput) {
 			s.step(Located{e.Cell, closest(e.Cell, append([]dht.Contact(nil), s.peer...))})
 		case SendPublish:
 			s.told[e.To.ID] = append(s.told[e.To.ID], s.now)
+			if len(s.told[e.To.ID]) > 1000 {
+				return // no answer ends what would not end
+			}
 			placing := make(Placing, len(e.Places))
 			for i, at := range e.Places {
 				if placing[i] = (Placed{Verdict: VerdictLeaf, Held: true}); at.Tree != "" && int(at.Level) < s.leaf {
 					placing[i] = Placed{Verdict: VerdictInner, Next: uint8(s.leaf)}
 					s.asked++
+				} else if at.Tree != "" && s.rise > 0 {
+					placing[i].Verdict, placing[i].Next = VerdictRise, uint8(s.rise)
 				}
 			}
 			s.step(Published{To: e.To.ID, Places: e.Places, Cells: e.Cells, Placing: placing})
@@ -285,5 +291,24 @@ func TestChangeToldToHolders(t *testing.T) {
 	}
 	if len(s.told) != len(holders) {
 		t.Errorf("%d participants were told, want %d", len(s.told), len(holders))
+	}
+}
+
+// TestRiseBesideInner lets leaves of few ads send publishers up to a cell that
+// still sends down, as it does for minutes after it was divided, where the same
+// participants hold both: the publisher asks now and then, not without end.
+func TestRiseBesideInner(t *testing.T) {
+	for peers := range 8 {
+		rng := rand.New(rand.NewPCG(uint64(peers), 7))
+		s := rehearse(rng, 1+peers)
+		s.leaf, s.rise = 6, 5
+		const minutes = 20
+		s.step(Offer{randomAd(rng, s.now)})
+		s.run(minutes * time.Minute)
+		for id, told := range s.told {
+			if len(told) > 6*minutes {
+				t.Errorf("%d holders: %s was told %d times in %d minutes", 1+peers, id, len(told), minutes)
+			}
+		}
 	}
 }

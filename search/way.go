@@ -14,6 +14,7 @@ type level struct {
 	located  time.Time // zero: look the holders up
 	locating bool
 	again    time.Time     // not before, after a failed lookup
+	rise     time.Time     // not before, where few are left here
 	next     int           // the level below, as holders of this one know it
 	below    []dht.Contact // its holders, likewise
 }
