@@ -92,7 +92,7 @@ func TestDetourImagined(t *testing.T) {
 					continue
 				}
 				lies++
-				child := Child{Index: 1<<tableBits - 2 + w.rng.IntN(1<<tableBits), Summary: r.Children[0].Summary, Holders: w.closest(q.Cell)}
+				child := Child{Index: 1<<tableBits - 2 + 11, Summary: r.Children[0].Summary, Holders: w.closest(q.Cell)}
 				child.Holders = append(child.Holders, dht.Contact{ID: randomID(w.rng)})
 				r.Children = append([]Child{child}, r.Children...)
 			}

@@ -38,7 +38,14 @@ func TestStandingMirrors(t *testing.T) {
 		}
 	}
 	dead.dead = true
+	// Half of those who are drawn have a copy, or are dead; who declined is
+	// followed by another one after a minute at the latest.
 	w.run(time.Minute)
+	for range 6 {
+		if w.mirrorsOf(root).All < Replicas*StandingMirrors {
+			w.run(maxRecruitPause)
+		}
+	}
 	for _, m := range full("after one died").List {
 		if m.ID == dead.id {
 			t.Error("a dead mirror is not replaced")
