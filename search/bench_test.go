@@ -12,41 +12,55 @@ import (
 	"github.com/xenoserver/xeno/dht"
 )
 
-// BenchmarkAsk asks a holder for a full leaf: ten results in order, with a
-// condition on each of three dimensions, and the most that a stranger may make it
-// evaluate.
+// BenchmarkAsk asks a holder for a full leaf, and for a table that gathers as much
+// as it may: ten results in order, with a condition on each of three dimensions,
+// and the most that a stranger may make it evaluate.
 func BenchmarkAsk(b *testing.B) {
-	s := testSchema
-	rng := rand.New(rand.NewPCG(1, 1))
-	var copied Copy
-	copied.Cell, copied.Born = Root("price_hour"), testNow
-	for range LeafAds {
-		ad := randomAd(rng, testNow)
-		copied.Leases = append(copied.Leases, Lease{Ad: ad, From: ad.Ad.Server, Until: testNow.Add(time.Hour)})
+	usual := And{Compare{"free_cpu", OpGreaterEqual, Number(2)}, Compare{"arch", OpEqual, Text("amd64")}, Compare{"price_hour", OpLess, Number(1)}}
+	nobody := func(n int) (or Or) {
+		for i := range n {
+			or = append(or, Compare{"name", OpEqual, Text(fmt.Sprint("nobody-", i))})
+		}
+		return or
 	}
-	h := NewHolder(s, HolderConfig{MaxPerPublisher: 1 << 20})
-	h.Step(testNow, Restore{Copy: copied})
-	most := make(Or, 0, maxNodes-1)
-	for i := range maxNodes - 1 {
-		most = append(most, Compare{"name", OpEqual, Text(fmt.Sprint("nobody-", i))})
-	}
-	for name, where := range map[string]Predicate{
-		"usual": And{Compare{"free_cpu", OpGreaterEqual, Number(2)}, Compare{"arch", OpEqual, Text("amd64")}, Compare{"price_hour", OpLess, Number(1)}},
-		"most":  most,
+	leases := benchLeases(GatherAds)
+	leaf := Copy{Cell: Root("price_hour"), Born: testNow, Leases: leases[:LeafAds]}
+	gathered := Copy{Cell: CellID{Tree: "price_hour", Prefix: PrefixOf(Key{}, tableBits)}, Born: testNow, Inner: true, Gathered: leases}
+	for _, c := range []struct {
+		name  string
+		cell  Copy
+		where Predicate
+	}{
+		{"leaf", leaf, usual},
+		{"leaf_most", leaf, nobody(maxNodes - 1)},
+		{"gathered", gathered, usual},
+		{"gathered_most", gathered, nobody(maxGatheredNodes - 1)},
 	} {
-		q := CellQuery{Cell: copied.Cell, Query: Query{Where: where, OrderBy: "price_hour", Limit: 10}}
-		if err := s.Check(q.Query); err != nil {
+		h := NewHolder(testSchema, HolderConfig{MaxPerPublisher: 1 << 20})
+		h.Step(testNow, Restore{Copy: c.cell})
+		q := CellQuery{Cell: c.cell.Cell, Query: Query{Where: c.where, OrderBy: "price_hour", Limit: 10}}
+		if err := testSchema.Check(q.Query); err != nil {
 			b.Fatal(err)
 		}
-		b.Run(name, func(b *testing.B) {
+		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				reply, ok := h.Step(testNow, AskCell{Query: q})[0].(CellReply)
-				if !ok || reply.Total != LeafAds {
-					b.Fatalf("%d ads were looked at, want %d", reply.Total, LeafAds)
+				if want := len(c.cell.Leases) + len(c.cell.Gathered); !ok || int(reply.Total) != want {
+					b.Fatalf("%d ads were looked at, want %d", reply.Total, want)
 				}
 			}
 		})
 	}
+}
+
+func benchLeases(n int) []Lease {
+	rng := rand.New(rand.NewPCG(1, 1))
+	leases := make([]Lease, n)
+	for i := range leases {
+		ad := randomAd(rng, testNow)
+		leases[i] = Lease{Ad: ad, From: ad.Ad.Server, Until: testNow.Add(time.Hour)}
+	}
+	return leases
 }
 
 // BenchmarkOpen opens 10,000 ads that claim every dimension of the default

@@ -41,6 +41,8 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 		n := float64(v.summary.Count)
 		switch {
 		case n <= GatherAds && v.started: // it is read in any case
+		case n <= GatherAds && s.nearer(v):
+			p.certain++
 		case n <= GatherAds:
 			p.leaves += needed
 		default:
@@ -55,6 +57,12 @@ func (s *Seeker) left(t Tree) (reads float64, known bool) {
 		}
 	}
 	return s.outline.estimate(t, p), true
+}
+
+// nearer tells whether a cell may have something nearer than everything that was
+// found, which is enough but for that.
+func (s *Seeker) nearer(v *visit) bool {
+	return s.query.Limit > 0 && len(s.active) >= s.query.Limit && s.order.dim.Kind == KindCoordinate && v.bound < s.sorted()[0].standing.rank
 }
 
 // partOf estimates how much of all ads lies within the range of a query in a
@@ -110,17 +118,56 @@ func (s *Seeker) outlined(now time.Time) {
 		}
 		v := s.visit(Root(tree))
 		if v.answers > 0 || v.glimpsed {
+			if s.scouts(now, tree) {
+				return
+			}
+			if s.best() != tree {
+				continue
+			}
 			s.tree = tree
 			return
 		}
-		if v.lastAsk.IsZero() && !s.dead(v) {
-			return // it is asked now
-		}
-		if due := v.lastAsk.Add(2 * v.patience); !s.dead(v) && now.Before(due) {
-			s.effects = append(s.effects, Wake{At: due})
+		if s.rootAwaited(now, v) {
 			return
 		}
 		s.late[tree] = true
+	}
+}
+
+// scoutLeast is from how many reads on a tree is taken only when the root of the
+// order's own tree was asked as well: that may show that few reads will do, where
+// the sample has too few matches to tell.
+const scoutLeast = 20
+
+// scouts tells whether the root of the order's tree is awaited before another
+// tree is taken, of which much must be read.
+func (s *Seeker) scouts(now time.Time, tree string) bool {
+	own, ok := s.schema.Tree(s.query.OrderBy)
+	if !ok || s.query.Limit == 0 || s.order.none() || s.order.dim.Kind == KindCoordinate || own.Name == tree {
+		return false
+	}
+	t, _ := s.schema.Tree(tree)
+	if reads, _ := s.left(t); reads < scoutLeast {
+		return false
+	}
+	v := s.visit(Root(own.Name))
+	return v.answers == 0 && !v.glimpsed && s.rootAwaited(now, v)
+}
+
+// rootAwaited tells whether the root of a tree that may be taken is asked now, or may
+// still answer in time.
+func (s *Seeker) rootAwaited(now time.Time, v *visit) bool {
+	due := v.lastAsk.Add(2 * v.patience)
+	switch {
+	case s.dead(v):
+		return false
+	case v.lastAsk.IsZero():
+		return true
+	case now.Before(due):
+		s.effects = append(s.effects, Wake{At: due})
+		return true
+	default:
+		return false
 	}
 }
 

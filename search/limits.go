@@ -93,16 +93,17 @@ const (
 	// long queries read three times as many cells.
 	LeafAds = 1024
 	// GatherLeaves is how many full leaves' ads a table gathers at most, so that it
-	// answers for all of them: its holders, one of a hundred participants or fewer,
-	// need about 40 MB for them, and are told a megabyte in ten seconds where every
-	// ad is renewed with a newer one; an ask takes 6 ms. Who asks reads a
-	// tenth of the cells.
-	GatherLeaves = 16
+	// answers for all of them: its holders, one of two hundred participants or fewer,
+	// need about 80 MB for them, and are told two megabytes in ten seconds where every
+	// ad is renewed with a newer one; an ask takes 12 ms. Who asks reads a
+	// twentieth of the cells; with half of it the slowest queries read half as
+	// many cells more.
+	GatherLeaves = 32
 	// GatherAds is how many ads those are.
 	GatherAds = GatherLeaves * LeafAds
 	// maxGatheredBytes bounds the ads that tables gather here: those of two full
 	// ones, of 1 KB an ad. With more the next ones answer as tables.
-	maxGatheredBytes = 32 << 20
+	maxGatheredBytes = 64 << 20
 	// maxGatheredAsks is how many asks a holder answers for all ads below a table in
 	// a second, beside the mean of AsksPerCopy.
 	maxGatheredAsks = 4

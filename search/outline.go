@@ -185,9 +185,12 @@ func leavesIn(ads, most float64) float64 {
 // orders tells whether the cells of a tree differ in a dimension. Those that
 // differ in place may do so in network coordinate, too.
 func (o *outline) orders(t Tree, dim string) bool {
-	return slices.ContainsFunc(t.Dims, func(own string) bool {
-		return own == dim || o.near && o.schema.kind(dim) == KindCoordinate && o.schema.kind(own) == KindPlace
-	})
+	return slices.ContainsFunc(t.Dims, func(own string) bool { return o.tells(own, dim) })
+}
+
+// tells tells whether cells that differ in a dimension differ in another, too.
+func (o *outline) tells(own, dim string) bool {
+	return own == dim || o.near && o.schema.kind(dim) == KindCoordinate && o.schema.kind(own) == KindPlace
 }
 
 const (
@@ -229,27 +232,48 @@ func apart(a, b *Ad, place, coordinate string) (km, rtt float64, ok bool) {
 	return Distance(placeA, placeB), PredictRTT(at, to).Seconds(), okA && okB && hasA && hasB
 }
 
-// axesOf returns how many dimensions a tree divides space by.
-func (s *Schema) axesOf(t Tree) (n float64) {
+// axesOf returns by how many axes a dimension divides space.
+func (s *Schema) axesOf(dim string) float64 {
+	switch s.kind(dim) {
+	case KindPlace:
+		return placeAxes
+	case KindCoordinate:
+		return coordinateAxes
+	default:
+		return 1
+	}
+}
+
+// touched returns how many of a tree's leaves a range touches that has so many
+// leaves' worth of ads. Along each axis that it bounds it touches one leaf more
+// than fit into it, and along the others all there are: a tree divides all of its
+// dimensions alike.
+func (o *outline) touched(t Tree, within float64) float64 {
+	axes, across := 0.0, 1.0
 	for _, dim := range t.Dims {
-		switch s.kind(dim) {
-		case KindPlace:
-			n += placeAxes
-		case KindCoordinate:
-			n += coordinateAxes
-		default:
-			n++
+		if o.bounds(dim) {
+			axes += o.schema.axesOf(dim)
+		} else {
+			across *= math.Pow(o.total/o.leaf, 1/float64(len(t.Dims)))
 		}
 	}
-	return n
+	return across * math.Pow(math.Pow(within/across, 1/axes)+1, axes)
+}
+
+// bounds tells whether a conjunct is about a dimension, or the order, as far as
+// it is read.
+func (o *outline) bounds(dim string) bool {
+	return o.goal < 1 && o.tells(dim, o.query.OrderBy) || slices.ContainsFunc(o.sets, func(c sampled) bool {
+		return slices.ContainsFunc(c.dims, func(of string) bool { return o.tells(dim, of) })
+	})
 }
 
 // A prospect is what is known of the cells of a tree that are not read yet:
-// the leaves among them, how many leaves' worth of ads the others have, and how
-// many of those surely lie within the range. part is how much of all ads does so
-// by what the root tells, 0 where it tells little. found is how many matches
-// there are already.
-type prospect struct{ leaves, room, inside, part, found float64 }
+// the leaves among them, those of them that will be read whatever the range,
+// how many leaves' worth of ads the others have, and how many of those surely lie
+// within the range. part is how much of all ads does so by what the root tells, 0
+// where it tells little. found is how many matches there are already.
+type prospect struct{ leaves, certain, room, inside, part, found float64 }
 
 // unseen is the prospect of a tree of which nothing was read.
 func (o *outline) unseen() prospect { return prospect{room: o.total / o.leaf} }
@@ -279,12 +303,9 @@ func (o *outline) estimate(t Tree, p prospect) float64 {
 		leaves, p.leaves = leaves+p.leaves, 0 // cells of any bound may have to be read
 	}
 	if within < 1 {
-		// Along each axis the range touches one cell more than fit into it.
-		axes := o.schema.axesOf(t)
-		touched := math.Pow(math.Pow(o.total*within/o.leaf, 1/axes)+1, axes)
-		leaves = max(p.inside, min(leaves, touched))
+		leaves = max(p.inside, min(leaves, o.touched(t, o.total*within/o.leaf)))
 	}
-	reads := p.leaves + innerShare*leaves*passed
+	reads := p.certain + p.leaves + innerShare*leaves*passed
 	if o.query.Limit > 0 && o.query.OrderBy == "" {
 		// Some of the cells will do, unless next to nothing matches.
 		missing := max(1, float64(o.query.Limit)-p.found)

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -115,6 +116,29 @@ func TestOutlineLatency(t *testing.T) {
 	}
 }
 
+// TestOutlineAcross: a tree that divides by a dimension of which the query says
+// nothing has the matches in as many cells as it is divided into by that one.
+func TestOutlineAcross(t *testing.T) {
+	s := DefaultSchema()
+	m := drawn(1_000_000, func(i int) map[string]Value {
+		return map[string]Value{DimPlace: PlaceAt(float64(i%8*20-70), float64(i/8*40-140)), "price_hour": Number(0.01 * float64(i*37%outlineAds+1))}
+	})
+	here := Within{Dim: DimPlace, Center: Place{-70, -140}, Km: 100}
+	reads := func(where Predicate) (place, locale float64) {
+		o := s.outline(Query{Where: where}, m)
+		tree := func(name string) float64 { t, _ := s.Tree(name); return o.estimate(t, o.unseen()) }
+		return tree(DimPlace), tree("locale")
+	}
+	place, locale := reads(here)
+	if slices := math.Sqrt(1_000_000 / GatherAds); locale < slices || place > locale/2 {
+		t.Errorf("%.0f reads in the tree of places, %.0f where prices divide it, too", place, locale)
+	}
+	place, locale = reads(And{here, Compare{Dim: "price_hour", Op: OpLessEqual, Value: Number(0.02)}})
+	if locale > place {
+		t.Errorf("%.0f reads in the tree of places, %.0f where prices divide it as the query does", place, locale)
+	}
+}
+
 // TestOutlineEmpty: no sample tells nothing, and one larger than an honest
 // root's does no harm.
 func TestOutlineEmpty(t *testing.T) {
@@ -137,7 +161,7 @@ func TestOutlineRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const total = 100_000
+	const total = 1_000_000
 	sample := drawn(total, func(i int) map[string]Value { return map[string]Value{"total_cpu": Number(float64(i * 10))} })
 	s.outline = s.schema.outline(q, sample)
 	child := func(count uint32, cpus float64) Child {
@@ -146,7 +170,7 @@ func TestOutlineRoot(t *testing.T) {
 		return Child{Summary: m}
 	}
 	tree, _ := s.schema.Tree("total_cpu")
-	part := s.partOf(tree, []Child{child(total-1000, 4), child(1000, 1000)})
+	part := s.partOf(tree, []Child{child(total-10_000, 4), child(10_000, 1000)})
 	if part != 0.01 {
 		t.Errorf("%.3f of all ads are in the range, want 0.01", part)
 	}
