@@ -94,10 +94,10 @@ const (
 	LeafAds = 1024
 	// GatherLeaves is how many full leaves' ads a table gathers at most, so that it
 	// answers for all of them: its holders, one of two hundred participants or fewer,
-	// need about 80 MB for them, and are told two megabytes in ten seconds where every
-	// ad is renewed with a newer one; an ask takes 12 ms. Who asks reads a
-	// twentieth of the cells; with half of it the slowest queries read half as
-	// many cells more.
+	// need up to 90 MB for them, and are told two megabytes in ten seconds where every
+	// ad is renewed with a newer one; an ask takes 30 ms (BenchmarkAsk). Who asks
+	// reads a twentieth of the cells; with half as many ads the slowest queries took
+	// a fifth to a half more requests.
 	GatherLeaves = 32
 	// GatherAds is how many ads those are.
 	GatherAds = GatherLeaves * LeafAds
