@@ -185,11 +185,11 @@ func leavesIn(ads, most float64) float64 {
 // orders tells whether the cells of a tree differ in a dimension. Those that
 // differ in place may do so in network coordinate, too.
 func (o *outline) orders(t Tree, dim string) bool {
-	return slices.ContainsFunc(t.Dims, func(own string) bool { return o.tells(own, dim) })
+	return slices.ContainsFunc(t.Dims, func(own string) bool { return o.follows(own, dim) })
 }
 
-// tells tells whether cells that differ in a dimension differ in another, too.
-func (o *outline) tells(own, dim string) bool {
+// follows tells whether cells that differ in one dimension differ in another, too.
+func (o *outline) follows(own, dim string) bool {
 	return own == dim || o.near && o.schema.kind(dim) == KindCoordinate && o.schema.kind(own) == KindPlace
 }
 
@@ -263,8 +263,8 @@ func (o *outline) touched(t Tree, within float64) float64 {
 // bounds tells whether a conjunct is about a dimension, or the order, as far as
 // it is read.
 func (o *outline) bounds(dim string) bool {
-	return o.goal < 1 && o.tells(dim, o.query.OrderBy) || slices.ContainsFunc(o.sets, func(c sampled) bool {
-		return slices.ContainsFunc(c.dims, func(of string) bool { return o.tells(dim, of) })
+	return o.goal < 1 && o.follows(dim, o.query.OrderBy) || slices.ContainsFunc(o.sets, func(c sampled) bool {
+		return slices.ContainsFunc(c.dims, func(of string) bool { return o.follows(dim, of) })
 	})
 }
 
